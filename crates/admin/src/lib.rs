@@ -1,0 +1,1 @@
+//! health, metrics, the server API and operator endpoints.

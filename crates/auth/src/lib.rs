@@ -1,0 +1,1 @@
+//! tokens to identities: JWT, key sets, revocation.

@@ -1,0 +1,1 @@
+//! publish and subscribe by subject, streams with positions, presence: in this process.

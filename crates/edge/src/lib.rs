@@ -1,0 +1,1 @@
+//! listen, admit, terminate TLS, and hold the connections.

@@ -1,0 +1,1 @@
+//! configuration and assembly: the only crate that knows all the others.

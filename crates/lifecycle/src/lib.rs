@@ -1,0 +1,1 @@
+//! tasks, threads, clock, signals: who runs, since when, until when.

@@ -1,0 +1,11 @@
+//! The Centrifuge client protocol: codecs, codes, channels, and the session as a
+//! pure state machine.
+//!
+//! Nothing here does I/O, reads a clock, starts a task or draws random numbers:
+//! time and chance are arguments.
+#![warn(missing_docs)]
+
+pub mod claims;
+pub mod duration;
+pub mod settings;
+pub mod subject;

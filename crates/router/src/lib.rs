@@ -1,0 +1,1 @@
+//! dispatch and fan-out: from the bus to the sessions of one worker.

@@ -1,0 +1,1 @@
+//! for tests: the built gateway started and stopped, clients, certificates, real servers.

@@ -1,0 +1,3 @@
+//! Load, measured.
+
+fn main() {}
