@@ -1,3 +1,58 @@
-//! Developer commands.
+//! What developers run: install, test, check, conformance.
+//!
+//! Each command says what it is about to do, shows the output of what it runs, and ends with a list of
+//! its steps, the time each took, and a count: `N passed, M failed`.
+//! The exit code is 0 only if nothing failed.
 
-fn main() {}
+#![expect(
+    clippy::print_stdout,
+    reason = "a developer tool talks on standard output"
+)]
+
+mod ci;
+mod deps;
+mod house;
+mod run;
+mod suites;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::run::Report;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Installs, tests and checks Tidegate")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Installs what the tests need: Debian packages and the npm packages of tests/sdk
+    Deps {
+        /// Installs what the benchmarks compare against as well
+        #[arg(long)]
+        rivals: bool,
+    },
+    /// Installs what is missing, then runs the Rust tests and the JavaScript SDK suite
+    Test,
+    /// Runs everything that must hold before a change lands: format, lints, docs, house rules, tests
+    Ci,
+    /// Checks the house rules only (seconds, no build)
+    House,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    std::env::set_current_dir(run::repository_root()?)?;
+    let mut report = Report::default();
+    match arguments.command {
+        Command::Deps { rivals } => deps::install(&mut report, rivals),
+        Command::Test => suites::run(&mut report),
+        Command::Ci => ci::run(&mut report),
+        Command::House => house::check(&mut report),
+    }
+    Ok(report.finish())
+}

@@ -1,0 +1,33 @@
+// The official SDK in Node against the built gateway.
+
+import { after, before, describe, test } from 'node:test';
+
+import { Centrifuge as JsonCentrifuge } from 'centrifuge';
+import { Centrifuge as ProtobufCentrifuge } from 'centrifuge/build/protobuf';
+import EventSource from 'eventsource';
+import WebSocket from 'ws';
+
+import { PAIRS, Rig } from './rig.mjs';
+import { names, run } from './scenarios.mjs';
+
+const SDK = { json: JsonCentrifuge, protobuf: ProtobufCentrifuge };
+const PLATFORM = { websocket: WebSocket, fetch, readableStream: ReadableStream, eventsource: EventSource };
+
+for (const [transport, encoding] of PAIRS) {
+  describe(`node, ${encoding} over ${transport}`, () => {
+    let rig;
+    before(async () => {
+      rig = await Rig.open();
+    });
+    after(() => rig?.close());
+
+    for (const name of names) {
+      test(name, { timeout: 60_000 }, async () => {
+        const { transports, client } = rig.options(transport);
+        const options = { transports, client: { ...client, ...PLATFORM } };
+        const Centrifuge = SDK[encoding];
+        await run(name, { Centrifuge, options, transport, encoding, control: async (...asked) => rig.control(...asked) });
+      });
+    }
+  });
+}

@@ -1,0 +1,121 @@
+//! Installs what the tests need and nothing that is there already.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, bail, ensure};
+
+use crate::run::{self, Report};
+
+/// Installs what is missing; `rivals` adds what the benchmarks compare against.
+pub(crate) fn install(report: &mut Report, rivals: bool) {
+    report.step(
+        "deps: Debian packages (C compiler, Node.js 18 or newer, Chromium)",
+        system_packages,
+    );
+    report.step("deps: npm packages of tests/sdk", npm_packages);
+    if rivals {
+        report.step("deps: what the benchmarks compare against", || {
+            println!(
+                "    nothing to install: the reference broadcaster is part of the perf package"
+            );
+            Ok(())
+        });
+    }
+}
+
+/// The first Chromium-like browser on the path.
+pub(crate) fn browser() -> Option<&'static str> {
+    ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(|name| exists(name))
+}
+
+fn system_packages() -> anyhow::Result<()> {
+    let mut missing = Vec::new();
+    if !exists("cc") {
+        missing.extend(["gcc", "libc6-dev"]);
+    }
+    if !node_is_recent() {
+        missing.extend(["nodejs", "npm"]);
+    }
+    if browser().is_none() {
+        missing.push("chromium");
+    }
+    if missing.is_empty() {
+        println!("    all there");
+        return Ok(());
+    }
+    println!("    missing: {}", missing.join(", "));
+    ensure!(
+        exists("apt-get"),
+        "apt-get is not there; install by hand: {}",
+        missing.join(", ")
+    );
+    // The lists and archives come over the network, which may hiccup; nothing else is tried twice.
+    apt_get(&["update", "-qq"])?;
+    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    install.extend(missing);
+    apt_get(&install)?;
+    ensure!(
+        node_is_recent(),
+        "the Node.js of this system is older than 18; install a newer one"
+    );
+    Ok(())
+}
+
+fn npm_packages() -> anyhow::Result<()> {
+    let folder = Path::new("tests/sdk");
+    let wanted = std::fs::read(folder.join("package-lock.json"))
+        .context("tests/sdk has no package-lock.json")?;
+    let stamp = folder.join("node_modules/.installed-from");
+    if std::fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
+        println!("    all there");
+        return Ok(());
+    }
+    let mut npm = run::command("npm ci --ignore-scripts --no-audit --no-fund --fetch-retries=5");
+    run::run(npm.current_dir(folder))?;
+    std::fs::write(stamp, wanted)?;
+    Ok(())
+}
+
+/// `apt-get` as root, or through `sudo` if that asks for no password.
+fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {
+    let root = run::output("id -u")?.trim() == "0";
+    let mut command = if root {
+        Command::new("apt-get")
+    } else if run::output("sudo -n true").is_ok() {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        sudo
+    } else {
+        bail!(
+            "installing packages needs root or a sudo without password; run: apt-get {}",
+            arguments.join(" ")
+        );
+    };
+    command
+        .args(["-o", "Acquire::Retries=5", "-o", "DPkg::Lock::Timeout=300"])
+        .args(arguments);
+    run::run(
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(std::process::Stdio::null()),
+    )
+}
+
+fn node_is_recent() -> bool {
+    let version = run::output("node --version").unwrap_or_default();
+    let major = version
+        .trim()
+        .trim_start_matches('v')
+        .split('.')
+        .next()
+        .and_then(|major| major.parse::<u32>().ok());
+    major.is_some_and(|major| major >= 18) && exists("npm")
+}
+
+fn exists(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

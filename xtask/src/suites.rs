@@ -1,0 +1,129 @@
+//! The tests: Rust's own, and the official JavaScript SDK against the built gateway.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+
+use crate::deps;
+use crate::run::{self, Counts, Report};
+
+/// Installs what is missing, builds the gateway, runs every test.
+pub(crate) fn run(report: &mut Report) {
+    deps::install(report, false);
+    let built = report.step("build the gateway that the end-to-end tests start", || {
+        run::run(&mut run::command("cargo build --package tidegate"))
+    });
+    if !built {
+        report.skip("Rust tests, SDK suite", "the gateway does not build");
+        return;
+    }
+    report.counted("Rust tests: unit, crate, end to end, docs", rust_tests);
+    report.counted("SDK suite: Node and headless Chromium", sdk_suite);
+}
+
+fn rust_tests() -> anyhow::Result<Counts> {
+    let mut counts = Counts::default();
+    let success = run::run_reading(
+        &mut run::command("cargo test --workspace --no-fail-fast"),
+        |line| {
+            let found = test_result(line);
+            counts.passed += found.passed;
+            counts.failed += found.failed;
+        },
+    )?;
+    ensure!(
+        success || counts.failed > 0,
+        "the tests did not build or did not end"
+    );
+    Ok(counts)
+}
+
+/// Reads the closing line of one test binary.
+fn test_result(line: &str) -> Counts {
+    let Some(result) = line.trim().strip_prefix("test result: ") else {
+        return Counts::default();
+    };
+    let number = |what: &str| {
+        let before = result.split(what).next().unwrap_or_default().trim_end();
+        before
+            .rsplit([' ', ';'])
+            .next()
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(0)
+    };
+    Counts {
+        passed: number(" passed"),
+        failed: number(" failed"),
+    }
+}
+
+fn sdk_suite() -> anyhow::Result<Counts> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir("tests/sdk")?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.to_string_lossy().ends_with(".test.mjs"))
+        .collect();
+    files.sort();
+    ensure!(!files.is_empty(), "tests/sdk has no *.test.mjs");
+
+    // One reporter for the reader, one for the count.
+    let tap = PathBuf::from("target/xtask/sdk.tap");
+    std::fs::create_dir_all(tap.parent().context("the path has a parent")?)?;
+    let mut node =
+        run::command("node --test --test-reporter=spec --test-reporter-destination=stdout");
+    node.arg("--test-reporter=tap")
+        .arg(format!("--test-reporter-destination={}", tap.display()));
+    node.args(files);
+    let ended = run::run(&mut node);
+    let counts = tap_counts(&std::fs::read_to_string(&tap).unwrap_or_default());
+    if counts.failed == 0 {
+        ended?;
+        ensure!(counts.passed > 0, "no test ran");
+    }
+    Ok(counts)
+}
+
+/// Reads the totals that close a TAP report.
+fn tap_counts(report: &str) -> Counts {
+    let total = |key: &str| {
+        let line = report.lines().rev().find_map(|line| line.strip_prefix(key));
+        line.and_then(|number| number.trim().parse().ok())
+            .unwrap_or(0)
+    };
+    Counts {
+        passed: total("# pass "),
+        failed: total("# fail ") + total("# cancelled "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closing_line_of_a_test_binary_is_counted() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s";
+        assert_eq!(
+            test_result(line),
+            Counts {
+                passed: 12,
+                failed: 3
+            }
+        );
+        assert_eq!(
+            test_result("test subject::parses ... ok"),
+            Counts::default()
+        );
+    }
+
+    #[test]
+    fn the_totals_of_a_tap_report_are_counted() {
+        let report = "ok 1 - a\n# tests 9\n# pass 7\n# fail 1\n# cancelled 1\n";
+        assert_eq!(
+            tap_counts(report),
+            Counts {
+                passed: 7,
+                failed: 2
+            }
+        );
+    }
+}
