@@ -16,9 +16,8 @@ use std::marker::PhantomData;
 
 use prost::Message;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use crate::message::{Command, EmulationRequest, Publication, Reply};
+use crate::message::{Command, EmulationRequest, Publication, Reply, Structure};
 
 /// How a client's messages are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -164,7 +163,7 @@ impl<'a, M> Messages<'a, M> {
     }
 }
 
-impl<M: Message + Default + DeserializeOwned> Iterator for Messages<'_, M> {
+impl<M: Message + Default + Structure> Iterator for Messages<'_, M> {
     type Item = Result<M, DecodeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -191,7 +190,7 @@ impl<M: Message + Default + DeserializeOwned> Iterator for Messages<'_, M> {
     }
 }
 
-impl<M: Message + Default + DeserializeOwned> std::iter::FusedIterator for Messages<'_, M> {}
+impl<M: Message + Default + Structure> std::iter::FusedIterator for Messages<'_, M> {}
 
 fn encode<M: Message + Serialize>(
     encoding: Encoding,

@@ -36,6 +36,8 @@ macro_rules! messages {
                 pub $field: $kind,
             )*
         }
+
+        impl crate::message::json::Structure for $name {}
     )+};
 }
 
@@ -44,6 +46,7 @@ mod push;
 mod reply;
 mod request;
 
+pub(crate) use json::{Object, Structure};
 pub use push::{
     ClientInfo, Connect, Disconnect, Join, Leave, Message, Publication, Push, Refresh, Subscribe,
     Unsubscribe,

@@ -1,11 +1,10 @@
 //! One JSON message a line.
 
 use memchr::{memchr, memchr2};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{DecodeError, EncodeError};
-use crate::message::{EmulationRequest, Publication};
+use crate::message::{EmulationRequest, Object, Publication, Structure};
 
 /// Splits the first line off; one newline at the end of a frame is tolerated.
 pub(super) fn split(frame: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
@@ -19,19 +18,21 @@ pub(super) fn split(frame: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
     Ok((line, rest))
 }
 
-pub(super) fn decode<M: DeserializeOwned>(line: &[u8]) -> Result<M, DecodeError> {
+pub(super) fn decode<M: Structure>(line: &[u8]) -> Result<M, DecodeError> {
     // Checked whole, once: what is skipped or kept raw is not checked by the parser.
     let line = std::str::from_utf8(line).map_err(|error| DecodeError::NotJson {
         at: error.valid_up_to() + 1,
     })?;
-    serde_json::from_str(line).map_err(|error| {
-        let at = error.column();
-        if error.is_data() {
-            DecodeError::WrongType { at }
-        } else {
-            DecodeError::NotJson { at }
-        }
-    })
+    serde_json::from_str(line)
+        .map(|Object(message)| message)
+        .map_err(|error| {
+            let at = error.column();
+            if error.is_data() {
+                DecodeError::WrongType { at }
+            } else {
+                DecodeError::NotJson { at }
+            }
+        })
 }
 
 /// Appends the message without newlines.
@@ -99,11 +100,12 @@ struct PublicationPush<'a> {
     publication: &'a Publication,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 struct EmulationBody {
     node: String,
     session: String,
     data: String,
 }
+
+impl Structure for EmulationBody {}

@@ -2,9 +2,12 @@
 //! default, `bytes` as a raw JSON value.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 use bytes::Bytes;
-use serde::de::{Deserialize, Deserializer};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Error as _, Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -27,10 +30,36 @@ pub(super) fn read<'de, F: Field, D: Deserializer<'de>>(input: D) -> Result<F, D
     F::read(input)
 }
 
+/// A message. Unlike what serde derives for a struct, it is not read from an array.
+pub(crate) trait Structure: Serialize + for<'any> Deserialize<'any> {}
+
+impl<S: Structure> Structure for Box<S> {}
+
+/// Reads a structure from a JSON object, and from nothing else.
+pub(crate) struct Object<S>(pub(crate) S);
+
+impl<'de, S: Structure> Deserialize<'de> for Object<S> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<S>(PhantomData<S>);
+        impl<'de, S: Structure> Visitor<'de> for ObjectVisitor<S> {
+            type Value = S;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<S, A::Error> {
+                S::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+        input.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
 /// Fields whose JSON is serde's own, `null` aside.
 macro_rules! plain {
-    ($(<$($generic:ident)?> $kind:ty, $is_absent:expr;)+) => {$(
-        impl<$($generic: Serialize + for<'any> Deserialize<'any>)?> Field for $kind {
+    ($($kind:ty, $is_absent:expr;)+) => {$(
+        impl Field for $kind {
             fn is_absent(&self) -> bool {
                 $is_absent(self)
             }
@@ -39,7 +68,7 @@ macro_rules! plain {
                 self.serialize(output)
             }
 
-            fn read<'de, De: Deserializer<'de>>(input: De) -> Result<Self, De::Error> {
+            fn read<'de, D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
                 Ok(Option::deserialize(input)?.unwrap_or_default())
             }
         }
@@ -47,15 +76,61 @@ macro_rules! plain {
 }
 
 plain! {
-    <> String, String::is_empty;
-    <> bool, |on: &bool| !on;
-    <> u32, |number: &u32| *number == 0;
-    <> i32, |number: &i32| *number == 0;
-    <> u64, |number: &u64| *number == 0;
-    <> i64, |number: &i64| *number == 0;
-    <V> Vec<V>, Vec::is_empty;
-    <V> Option<V>, Option::is_none;
-    <V> BTreeMap<String, V>, BTreeMap::is_empty;
+    String, String::is_empty;
+    bool, |on: &bool| !on;
+    u32, |number: &u32| *number == 0;
+    i32, |number: &i32| *number == 0;
+    u64, |number: &u64| *number == 0;
+    i64, |number: &i64| *number == 0;
+    BTreeMap<String, String>, BTreeMap::is_empty;
+}
+
+impl<T: Structure> Field for Option<T> {
+    fn is_absent(&self) -> bool {
+        self.is_none()
+    }
+
+    fn write<S: Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
+        self.serialize(output)
+    }
+
+    fn read<'de, D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        Ok(Option::<Object<T>>::deserialize(input)?.map(|object| object.0))
+    }
+}
+
+impl<T: Structure> Field for Vec<T> {
+    fn is_absent(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn write<S: Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
+        self.serialize(output)
+    }
+
+    fn read<'de, D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let objects = Option::<Vec<Object<T>>>::deserialize(input)?.unwrap_or_default();
+        Ok(objects.into_iter().map(|object| object.0).collect())
+    }
+}
+
+impl<T: Structure> Field for BTreeMap<String, T> {
+    fn is_absent(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn write<S: Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
+        self.serialize(output)
+    }
+
+    fn read<'de, D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let objects = Option::<BTreeMap<String, Object<T>>>::deserialize(input)?;
+        Ok(objects
+            .into_iter()
+            .flatten()
+            .map(|(key, object)| (key, object.0))
+            .collect())
+    }
 }
 
 impl Field for Bytes {

@@ -6,6 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::json::Structure;
 use super::reply::SubscribeResult;
 use super::request::Redacted;
 
@@ -168,6 +169,8 @@ pub struct ClientInfo {
     )]
     pub chan_info: Bytes,
 }
+
+impl Structure for ClientInfo {}
 
 impl fmt::Debug for Connect {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,6 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::json::Structure;
 use super::push::{ClientInfo, Publication, Push};
 use super::request::Redacted;
 
@@ -182,6 +183,10 @@ pub struct HistoryResult {
     #[prost(uint64, tag = "3")]
     pub offset: u64,
 }
+
+impl Structure for PresenceResult {}
+impl Structure for PresenceStatsResult {}
+impl Structure for HistoryResult {}
 
 impl fmt::Debug for ConnectResult {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
