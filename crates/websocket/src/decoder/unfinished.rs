@@ -83,13 +83,13 @@ impl OpenMessage {
     /// Adds `part`; `coming` is how many bytes the message still has, if the last frame is known.
     ///
     /// The buffer doubles with what has arrived and ignores what was announced, except that it
-    /// never outgrows the end: a header that claims megabytes costs nothing.
+    /// never outgrows the end: a header that claims megabytes costs half a kilobyte.
     pub(super) fn append(&mut self, part: &[u8], coming: Option<u64>) -> Result<(), FrameError> {
         if self.buffer.capacity() - self.buffer.len() < part.len() {
             let useful = coming.and_then(|coming| usize::try_from(coming).ok());
             let useful = useful.map_or(usize::MAX, |coming| coming.saturating_add(part.len()));
-            self.buffer
-                .reserve_exact(self.buffer.len().min(useful).max(part.len()));
+            let grown = self.buffer.len().max(BUFFER_FIRST);
+            self.buffer.reserve_exact(grown.min(useful).max(part.len()));
         }
         self.buffer.extend_from_slice(part);
         if self.binary || self.compressed {
@@ -137,6 +137,9 @@ impl OpenMessage {
         self.buffer.capacity()
     }
 }
+
+/// The least room, in bytes, that a message of unknown or greater length begins with.
+const BUFFER_FIRST: usize = 512;
 
 /// A few bytes that wait for more.
 #[derive(Debug)]
