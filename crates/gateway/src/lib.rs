@@ -1,1 +1,7 @@
 //! configuration and assembly: the only crate that knows all the others.
+#![warn(missing_docs)]
+
+pub mod config;
+pub mod demo;
+pub mod logging;
+pub mod reload;

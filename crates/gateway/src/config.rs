@@ -1,0 +1,205 @@
+//! The configuration: one YAML file, overrides from the environment, checked as a whole.
+//!
+//! Loading goes in steps, each of which reports all it finds:
+//!
+//! 1. the file becomes a tree in which every value knows its line and column
+//!    ([`document`]);
+//! 2. variables `TIDEGATE_…` are laid over it ([`environment`]);
+//! 3. keys and types are compared with the tree of keys, which follows from the settings'
+//!    types ([`shape`], [`check`]);
+//! 4. the settings are read, secrets are fetched from where they refer to;
+//! 5. what a type can't say is checked: relations between keys, files that must be there
+//!    ([`validate`]).
+//!
+//! Nothing is written and no address is resolved, so `tidegate check` can run anywhere.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use auth::settings::Reference;
+
+mod check;
+mod document;
+mod environment;
+mod error;
+mod listen;
+pub mod reference;
+mod settings;
+mod shape;
+mod validate;
+
+pub use environment::FILE_VARIABLE;
+pub use error::{ConfigError, ConfigErrors, Place};
+pub use listen::{
+    Access, AdminListener, Listeners, MainListener, Network, NetworkError, OriginError, OriginRule,
+    ProxyProtocol, Tls,
+};
+pub use settings::{
+    Admin, Bus, Client, Compression, Config, Demo, Drain, Emulation, ErrorMode, HttpApi,
+    HttpStream, Level, Limits, Log, LogFormat, MemoryBus, Rpc, RpcPing, Sse, SubscriptionToken,
+    WebSocket,
+};
+
+/// A configuration that was accepted, and what it was made of.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings, every question settled.
+    pub config: Config,
+    /// The files that took part: the configuration, certificates, keys, secrets; each with
+    /// a fingerprint of its content. Two equal lists mean nothing changed on disk.
+    pub files: BTreeMap<PathBuf, u64>,
+}
+
+/// Reads a file; in tests and fuzzing it is not the disk that answers.
+pub(crate) type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
+
+impl Config {
+    /// Reads and checks the configuration: the file if there is one, and the process's
+    /// environment (all of it: secrets may refer to any variable).
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Loaded, ConfigErrors> {
+        let files = RefCell::new(BTreeMap::new());
+        let read = |path: &Path| {
+            let content = std::fs::read(path)?;
+            let mut hasher = DefaultHasher::new();
+            content.hash(&mut hasher);
+            files.borrow_mut().insert(path.to_owned(), hasher.finish());
+            Ok(content)
+        };
+        let config = load(file, &environment.into_iter().collect(), &read)?;
+        Ok(Loaded {
+            config,
+            files: files.into_inner(),
+        })
+    }
+
+    /// Reads and checks a configuration that is at hand as text. Files it names count as
+    /// missing, so this touches nothing outside.
+    pub fn parse(text: &str) -> Result<Self, ConfigErrors> {
+        let path = Path::new("tidegate.yaml");
+        let read = |asked: &Path| match asked == path {
+            true => Ok(text.as_bytes().to_owned()),
+            false => Err(io::ErrorKind::NotFound.into()),
+        };
+        load(Some(path), &BTreeMap::new(), &read)
+    }
+
+    /// The settings as a YAML file, secrets redacted.
+    pub fn to_yaml(&self) -> String {
+        serde_saphyr::to_string(self).expect("settings are plain data")
+    }
+}
+
+/// The paths of all keys outside lists and tables.
+#[cfg(test)]
+pub(crate) fn key_paths() -> Vec<String> {
+    shape::root()
+        .leaves()
+        .into_iter()
+        .map(|(path, _)| path.join("."))
+        .collect()
+}
+
+fn load(
+    file: Option<&Path>,
+    environment: &BTreeMap<String, String>,
+    read: ReadFile<'_>,
+) -> Result<Config, ConfigErrors> {
+    let refuse = |errors| ConfigErrors::new(file.map(Path::to_owned), errors);
+    let mut root = match file {
+        Some(file) => read_document(file, read).map_err(|error| refuse(vec![error]))?,
+        None => document::Node::empty(),
+    };
+    let mut errors = environment::overlay(&mut root, environment);
+    errors.extend(check::check(&mut root));
+    if !errors.is_empty() {
+        return Err(refuse(errors));
+    }
+    let mut config: Config = serde_path_to_error::deserialize(root.to_json()).map_err(|error| {
+        let key = error.path().to_string();
+        refuse(vec![ConfigError::new(
+            root.place_of(&key),
+            key,
+            error.inner().to_string(),
+        )])
+    })?;
+    settle_demo(&mut config, file);
+    let locate =
+        |(key, problem): (String, String)| ConfigError::new(root.place_of(&key), key, problem);
+    let mut problems = resolve_secrets(&mut config, environment, read);
+    if problems.is_empty() {
+        problems = validate::problems(&config, read);
+    }
+    match problems.is_empty() {
+        true => Ok(config),
+        false => Err(refuse(problems.into_iter().map(locate).collect())),
+    }
+}
+
+fn read_document(file: &Path, read: ReadFile<'_>) -> Result<document::Node, ConfigError> {
+    let about_file = |problem: String| ConfigError::new(Place::Default, "", problem);
+    let content = read(file).map_err(|error| about_file(format!("can't be read: {error}")))?;
+    if content.len() > FILE_BYTES_MAX {
+        return Err(about_file(format!(
+            "is {} bytes long; expected at most {FILE_BYTES_MAX}",
+            content.len()
+        )));
+    }
+    let text = String::from_utf8(content)
+        .map_err(|error| about_file(format!("is not UTF-8: {}", error.utf8_error())))?;
+    document::parse(&text).map_err(|error| ConfigError::new(error.place, "", error.problem))
+}
+
+/// The demo is on by itself only where nobody else can reach it: no file, loopback only.
+fn settle_demo(config: &mut Config, file: Option<&Path>) {
+    let listeners = &config.listeners;
+    let loopback =
+        listeners.main.address.ip().is_loopback() && listeners.admin.address.ip().is_loopback();
+    config
+        .demo
+        .enabled
+        .get_or_insert(file.is_none() && loopback);
+}
+
+fn resolve_secrets(
+    config: &mut Config,
+    environment: &BTreeMap<String, String>,
+    read: ReadFile<'_>,
+) -> Vec<(String, String)> {
+    let resolver = |reference: Reference<'_>| match reference {
+        Reference::Environment(name) => environment
+            .get(name)
+            .cloned()
+            .ok_or_else(|| "there is no such environment variable".to_owned()),
+        Reference::File(path) => {
+            let content = read(Path::new(path)).map_err(|error| error.to_string())?;
+            String::from_utf8(content).map_err(|_| "it is not UTF-8".to_owned())
+        }
+    };
+    let mut problems = Vec::new();
+    let client = &mut config.client;
+    if let Err(error) = client.token.resolve(&resolver) {
+        problems.push((format!("client.token.{}", error.key), error.problem));
+    }
+    if let Err(error) = client.subscription_token.token.resolve(&resolver) {
+        problems.push((
+            format!("client.subscription_token.{}", error.key),
+            error.problem,
+        ));
+    }
+    if let Err(problem) = config.http_api.key.resolve(&resolver) {
+        problems.push(("http_api.key".to_owned(), problem));
+    }
+    problems
+}
+
+/// Longest configuration file in bytes; longer ones are a mistake.
+const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests;
