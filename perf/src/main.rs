@@ -1,3 +1,79 @@
-//! Load, measured.
+//! Load, measured: how many bytes a connection costs, how many deliveries a
+//! CPU-second buys, how late a message comes.
+//!
+//! Each command drives servers that speak the Centrifuge client protocol:
+//! Tidegate (built and started here), the reference broadcaster (this program
+//! again, as a child) and any peer named on the command line. What a server
+//! costs is read from `/proc`, so servers and generator share one machine; the
+//! figures that matter are therefore ratios within one run and costs per unit
+//! of work, not peaks (`docs/internals/performance.md`).
+//!
+//! Every command prints tables for people and, as its last line, one JSON
+//! object for machines.
 
-fn main() {}
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a load generator lives by the wall clock and waits on other processes"
+)]
+
+mod busy;
+mod churn;
+mod client;
+mod fanout;
+mod frame;
+mod idle;
+mod proc;
+mod reference;
+mod report;
+mod server_process;
+mod token;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::server_process::Peer;
+
+/// Load generator for servers that speak the Centrifuge client protocol.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bytes of server memory per resting connection.
+    Idle(idle::Options),
+    /// Deliveries per CPU-second and latency of one channel with many subscribers.
+    Fanout(fanout::Options),
+    /// Connections opened and closed as fast as they go.
+    Churn(churn::Options),
+    /// Runs the reference broadcaster (what the other commands start for themselves).
+    Reference(reference::Options),
+}
+
+/// Which servers are driven.
+#[derive(Debug, Args)]
+struct Subjects {
+    /// Tidegate's executable; without it `cargo build --release -p tidegate` makes one.
+    #[arg(long, value_name = "FILE")]
+    tidegate: Option<std::path::PathBuf>,
+    /// Another server to drive: `name=ws://host:port/path,pid=N`. May be repeated.
+    #[arg(long, value_name = "PEER")]
+    peer: Vec<Peer>,
+    /// Drives only the peers.
+    #[arg(long, requires = "peer")]
+    peers_only: bool,
+    /// HS256 secret that peers check tokens with.
+    #[arg(long, value_name = "SECRET", default_value = token::SECRET)]
+    peer_secret: String,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Idle(options) => idle::run(&options),
+        Command::Fanout(options) => fanout::run(&options),
+        Command::Churn(options) => churn::run(&options),
+        Command::Reference(options) => reference::run(&options),
+    }
+}
