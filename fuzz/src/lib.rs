@@ -1,1 +1,23 @@
-//! Fuzz bodies.
+//! Every parser of bytes from outside, under arbitrary input.
+//!
+//! A target is a function that takes any bytes and panics if a promise is broken. [`TARGETS`]
+//! lists them; the tests of this crate replay the corpus and seeded mutations of it through each,
+//! and `fuzz_targets/` offers the same functions to cargo-fuzz.
+#![expect(clippy::panic, reason = "a target reports a broken promise by a panic")]
+
+pub mod protocol;
+pub mod websocket;
+
+/// A name, which is also that of the corpus folder, and a body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("websocket_server", websocket::server),
+    ("websocket_client", websocket::client),
+    ("websocket_deflate", websocket::deflate),
+    ("websocket_handshake", websocket::handshake),
+    ("json_commands", protocol::json_commands),
+    ("protobuf_commands", protocol::protobuf_commands),
+    ("subject_patterns", protocol::subject_patterns),
+];
