@@ -56,6 +56,31 @@ impl<'de, S: Structure> Deserialize<'de> for Object<S> {
     }
 }
 
+/// Reads structures by name, into the map that keeps them and no other.
+struct Objects<S>(BTreeMap<String, S>);
+
+impl<'de, S: Structure> Deserialize<'de> for Objects<S> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct ObjectsVisitor<S>(PhantomData<S>);
+        impl<'de, S: Structure> Visitor<'de> for ObjectsVisitor<S> {
+            type Value = BTreeMap<String, S>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object of objects")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+                let mut objects = BTreeMap::new();
+                while let Some((name, Object(object))) = fields.next_entry()? {
+                    objects.insert(name, object);
+                }
+                Ok(objects)
+            }
+        }
+        input.deserialize_map(ObjectsVisitor(PhantomData)).map(Self)
+    }
+}
+
 /// Fields whose JSON is serde's own, `null` aside.
 macro_rules! plain {
     ($($kind:ty, $is_absent:expr;)+) => {$(
@@ -124,12 +149,9 @@ impl<T: Structure> Field for BTreeMap<String, T> {
     }
 
     fn read<'de, D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let objects = Option::<BTreeMap<String, Object<T>>>::deserialize(input)?;
-        Ok(objects
-            .into_iter()
-            .flatten()
-            .map(|(key, object)| (key, object.0))
-            .collect())
+        Ok(Option::<Objects<T>>::deserialize(input)?
+            .map(|objects| objects.0)
+            .unwrap_or_default())
     }
 }
 
