@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { within } from './events.mjs';
@@ -20,7 +20,8 @@ process.on('exit', () => {
 /** A gateway with its own data folder; it may be stopped and started again on the same ports. */
 export class Gateway {
   /**
-   * @param {object|null} config the configuration file; JSON is YAML. Null runs without a file.
+   * @param {object|string|null} config the configuration file: its text, or an object, for JSON is YAML;
+   *   null runs without a file. Ports and data folder are the gateway's own, whatever it says.
    * @param {Record<string, string>} env added to a cleaned environment
    */
   static async start(config, env = {}) {
@@ -43,7 +44,8 @@ export class Gateway {
       throw new Error(`${BINARY} is missing: cargo build --package tidegate`);
     }
     const child = spawn(BINARY, this.#arguments(), {
-      env: { PATH: process.env.PATH, ...this.#environment() },
+      cwd: this.folder,
+      env: this.environment(),
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     children.add(child);
@@ -92,23 +94,22 @@ export class Gateway {
     return this.log.slice(-40).join('\n');
   }
 
-  #arguments() {
-    if (this.config === null) return [];
-    const file = join(this.folder, 'tidegate.yaml');
-    const listeners = { main: { address: this.address.main }, admin: { address: this.address.admin } };
-    const data_dir = join(this.folder, 'data');
-    writeFileSync(file, JSON.stringify({ ...this.config, listeners, data_dir }, null, 2));
-    return ['-c', file];
-  }
-
-  #environment() {
-    if (this.config !== null) return this.env;
+  /** The environment of the process, good for the other commands of the executable too. */
+  environment() {
     return {
+      PATH: `${dirname(BINARY)}:${process.env.PATH}`,
       TIDEGATE_DATA_DIR: join(this.folder, 'data'),
       TIDEGATE_LISTENERS_MAIN_ADDRESS: this.address.main,
       TIDEGATE_LISTENERS_ADMIN_ADDRESS: this.address.admin,
       ...this.env,
     };
+  }
+
+  #arguments() {
+    if (this.config === null) return [];
+    const text = typeof this.config === 'string' ? this.config : JSON.stringify(this.config, null, 2);
+    writeFileSync(join(this.folder, 'tidegate.yaml'), text);
+    return ['-c', 'tidegate.yaml'];
   }
 
   #readLog(child) {

@@ -10,7 +10,7 @@ use crate::run::{self, Report};
 /// Installs what is missing; `rivals` adds what the benchmarks compare against.
 pub(crate) fn install(report: &mut Report, rivals: bool) {
     report.step(
-        "deps: Debian packages (C compiler, Node.js 18 or newer, Chromium)",
+        "deps: Debian packages (C compiler, Node.js 18 or newer, curl, OpenSSL, Chromium)",
         system_packages,
     );
     report.step("deps: npm packages of tests/sdk", npm_packages);
@@ -39,6 +39,12 @@ fn system_packages() -> anyhow::Result<()> {
     if !node_is_recent() {
         missing.extend(["nodejs", "npm"]);
     }
+    // The examples of the guides are run as they stand: with curl, and with a certificate of their own.
+    missing.extend(
+        ["curl", "openssl"]
+            .into_iter()
+            .filter(|program| !exists(program)),
+    );
     if browser().is_none() {
         missing.push("chromium");
     }

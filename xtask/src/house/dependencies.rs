@@ -20,7 +20,7 @@ const DOORS: &[(&str, &[&str])] = &[
         "rustls",
         &["edge", "gateway", "tidegate", "perf", "testkit", "e2e"],
     ),
-    ("jsonwebtoken", &["auth", "perf"]),
+    ("jsonwebtoken", &["auth", "perf", "testkit"]),
     ("reqwest", &["auth"]),
     ("flate2", &["websocket"]),
     ("prost", &["protocol"]),
