@@ -1,7 +1,9 @@
 //! configuration and assembly: the only crate that knows all the others.
 #![warn(missing_docs)]
 
+pub mod assembly;
 pub mod config;
 pub mod demo;
 pub mod logging;
 pub mod reload;
+pub mod tokens;

@@ -1,0 +1,138 @@
+//! The executable from outside, as far as it does not serve.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs the executable in an empty environment, in a folder of its own.
+fn tidegate(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .expect("the executable was built")
+}
+
+#[track_caller]
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("output is text")
+}
+
+#[test]
+fn check_prints_the_whole_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let interval = [("TIDEGATE_CLIENT_PING_INTERVAL", "20s")];
+    let output = tidegate(folder.path(), &["check"], &interval);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let printed = text(&output.stdout);
+    assert!(
+        printed.contains("ping_interval: 20s") && printed.contains("drain:"),
+        "{printed}"
+    );
+    // What is printed is a file that means the same, and nothing was written for it.
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    std::fs::write(folder.path().join("printed.yaml"), printed).unwrap();
+    let again = tidegate(folder.path(), &["check", "-c", "printed.yaml"], &[]);
+    assert_eq!(text(&again.stdout), printed, "{again:?}");
+}
+
+#[test]
+fn check_tells_what_is_wrong_and_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("wrong.yaml"),
+        "drain:\n  rate: fast\nwebsockets: {}\n",
+    )
+    .unwrap();
+    let output = tidegate(
+        folder.path(),
+        &["check"],
+        &[("TIDEGATE_CONFIG", "wrong.yaml")],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        text(&output.stderr),
+        "wrong.yaml:2:9: drain.rate: expected a whole number of at least 1, found the text \"fast\"\n\
+         wrong.yaml:3:1: websockets: unknown key; did you mean \"websocket\"?\n"
+    );
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_wrong_command_line_has_its_own_status() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["chekc"][..],
+        &["token"],
+        &["token", "--user", "a", "--ttl", "soon"],
+    ] {
+        assert_eq!(
+            tidegate(folder.path(), arguments, &[]).status.code(),
+            Some(2),
+            "{arguments:?}"
+        );
+    }
+    assert_eq!(
+        tidegate(folder.path(), &["--help"], &[]).status.code(),
+        Some(0)
+    );
+    let version = tidegate(folder.path(), &["--version"], &[]);
+    assert!(text(&version.stdout).starts_with("tidegate "));
+}
+
+#[test]
+fn tokens_come_out_alone_on_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = tidegate(
+        folder.path(),
+        &["token", "--user", "alice", "--ttl", "5m"],
+        &[],
+    );
+    let token = text(&output.stdout).trim_end();
+    assert_eq!(token.split('.').count(), 3, "{output:?}");
+    assert!(folder.path().join("data/demo-secret").exists());
+    // With a file the demo is off, and there is no secret to sign with.
+    std::fs::write(folder.path().join("empty.yaml"), "").unwrap();
+    let output = tidegate(
+        folder.path(),
+        &["token", "--user", "alice", "-c", "empty.yaml"],
+        &[],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("client.token.hmac_secret_key"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn administrator_tokens_are_made_listed_and_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let admin = |arguments: &[&str]| {
+        let arguments: Vec<_> = ["admin-token"].iter().chain(arguments).copied().collect();
+        tidegate(folder.path(), &arguments, &[])
+    };
+    let made = admin(&["--name", "alice"]);
+    assert!(text(&made.stdout).starts_with("tga_"), "{made:?}");
+    let stored = std::fs::read_to_string(folder.path().join("data/admin-tokens.json")).unwrap();
+    assert!(!stored.contains(text(&made.stdout).trim_end()));
+    assert_eq!(admin(&["--name", "alice"]).status.code(), Some(1));
+    assert_eq!(text(&admin(&["--list"]).stdout), "alice\n");
+    assert_eq!(admin(&["--remove", "alice"]).status.code(), Some(0));
+    assert_eq!(admin(&["--remove", "alice"]).status.code(), Some(1));
+    assert!(admin(&["--list"]).stdout.is_empty());
+}
+
+#[test]
+fn the_schema_is_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = tidegate(folder.path(), &["schema"], &[]);
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(schema["additionalProperties"], false);
+    assert!(
+        schema["properties"]["client"]["$ref"].is_string(),
+        "{}",
+        schema["properties"]["client"]
+    );
+}
