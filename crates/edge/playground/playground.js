@@ -33,7 +33,7 @@ class Client extends EventTarget {
   #failures = 0;
   #timers = {};
 
-  /** @param getToken resolves to `{ token, user }`; rejecting with `final` set ends the client */
+  /** @param getToken resolves to `{ token }`; rejecting with `final` set ends the client */
   constructor(url, channel, getToken) {
     super();
     this.url = url;
@@ -48,7 +48,7 @@ class Client extends EventTarget {
     this.#emit('state', 'connecting');
     let token;
     try {
-      ({ token, user: this.user } = await this.getToken());
+      ({ token } = await this.getToken());
     } catch (error) {
       return error.final ? this.#end(error.message) : this.#retry();
     }
@@ -93,7 +93,7 @@ class Client extends EventTarget {
       this.pong = session.pong;
       this.pingMs = (session.ping ?? 0) * 1_000;
       this.#heard();
-      if (session.expires) this.#refreshIn(session.ttl);
+      if (session.expires) this.#renewIn(session.ttl);
       this.#emit('state', 'connected');
       this.#emit('connected', session);
       this.#subscribed(await subscribed);
@@ -187,18 +187,9 @@ class Client extends EventTarget {
     this.#timers.silence = setTimeout(() => this.#socket?.close(), patience);
   }
 
-  #refreshIn(seconds) {
-    this.#timers.refresh = setTimeout(async () => {
-      try {
-        const { token, user } = await this.getToken();
-        // A connection keeps its user; a token of another one needs a new connection.
-        if (user !== this.user) throw new Error('another user');
-        const { expires, ttl } = await this.#ask('refresh', { token });
-        if (expires) this.#refreshIn(ttl);
-      } catch {
-        this.#socket?.close();
-      }
-    }, seconds * 1_000);
+  /** Each token of the demo names a new user, and a connection keeps its user: so a new connection. */
+  #renewIn(seconds) {
+    this.#timers.renewal = setTimeout(() => this.#socket?.close(), seconds * 1_000);
   }
 
   #lost(code, reason) {
@@ -230,7 +221,7 @@ class Client extends EventTarget {
     if (this.#socket) this.#socket.onclose = null;
     this.#socket = null;
     clearTimeout(this.#timers.silence);
-    clearTimeout(this.#timers.refresh);
+    clearTimeout(this.#timers.renewal);
     for (const id of [...this.#replies.keys()]) this.#settle(id).reject(new Error('connection lost'));
   }
 
@@ -251,11 +242,7 @@ const demoIsOff = Object.assign(new Error('the demo is off'), { final: true });
 /** The current token, or a new one from the gateway's demo when that is about to expire. */
 async function demoToken() {
   if (pass && pass.until > Date.now()) return pass;
-  const response = await fetch('/demo/token', {
-    method: 'POST',
-    headers: { 'Content-Type': 'application/json' },
-    body: JSON.stringify({ user: pass?.user }),
-  });
+  const response = await fetch('/demo/token', { method: 'POST' });
   if (response.status === 403 || response.status === 404) throw demoIsOff;
   if (!response.ok) throw new Error(`no token: HTTP ${response.status}`);
   const made = await response.json();
