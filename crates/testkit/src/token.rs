@@ -95,3 +95,37 @@ pub fn unix_s() -> u64 {
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+    use serde_json::Value;
+
+    use super::{Pair, SECRET, claims, unsigned, user};
+
+    #[test]
+    fn pairs_sign_what_their_public_half_verifies() -> anyhow::Result<()> {
+        for pair in [Pair::rs256()?, Pair::es256()?, Pair::eddsa()?] {
+            let token = pair.sign(&claims("anna"))?;
+            let pem = pair.public_pem();
+            let key = match pair.algorithm {
+                Algorithm::RS256 => DecodingKey::from_rsa_pem(pem.as_bytes())?,
+                Algorithm::ES256 => DecodingKey::from_ec_pem(pem.as_bytes())?,
+                _ => DecodingKey::from_ed_pem(pem.as_bytes())?,
+            };
+            let read = decode::<Value>(&token, &key, &Validation::new(pair.algorithm))?;
+            assert_eq!(read.claims["sub"], "anna");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn user_tokens_are_signed_and_unsigned_ones_are_not() -> anyhow::Result<()> {
+        let key = DecodingKey::from_secret(SECRET.as_bytes());
+        let check = |token: &str| decode::<Value>(token, &key, &Validation::new(Algorithm::HS256));
+        assert_eq!(check(&user("anna")?)?.claims["sub"], "anna");
+        let forged = unsigned("none", &claims("anna"));
+        assert!(forged.ends_with('.') && check(&forged).is_err());
+        Ok(())
+    }
+}
