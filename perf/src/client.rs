@@ -12,7 +12,7 @@
 mod connection;
 mod tls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -75,6 +75,38 @@ pub(crate) struct Tally {
     pub(crate) complaints: Vec<String>,
     /// Microseconds from the time in a publication to its receipt, while kept.
     pub(crate) latency: Option<Histogram<u64>>,
+    /// How far the slowest client is, while kept.
+    pub(crate) progress: Option<Progress>,
+}
+
+/// How many publications have reached every subscriber, given that each gets
+/// all of them in order.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    subscribers: u64,
+    complete: u64,
+    /// Receipts of each publication that some subscribers still miss.
+    receipts: VecDeque<u64>,
+}
+
+impl Progress {
+    /// Publications that every subscriber has received since progress is kept.
+    pub(crate) fn complete(&self) -> u64 {
+        self.complete
+    }
+
+    /// Notes that a subscriber received its publication `number`, counted from 0.
+    fn receive(&mut self, number: u64) {
+        let index = number.saturating_sub(self.complete) as usize;
+        if index >= self.receipts.len() {
+            self.receipts.resize(index + 1, 0);
+        }
+        self.receipts[index] += 1;
+        while self.receipts.front() == Some(&self.subscribers) {
+            self.receipts.pop_front();
+            self.complete += 1;
+        }
+    }
 }
 
 impl Tally {
@@ -168,6 +200,23 @@ impl Engine {
             &mut self.groups[group.0].tally.latency,
             fresh,
         ))
+    }
+
+    /// Starts to keep the progress of a group afresh.
+    pub(crate) fn keep_progress(&mut self, group: GroupId, subscribers: u64) {
+        self.groups[group.0].tally.progress = Some(Progress {
+            subscribers,
+            complete: 0,
+            receipts: VecDeque::new(),
+        });
+        for client in self
+            .clients
+            .iter_mut()
+            .flatten()
+            .filter(|client| client.group == group.0)
+        {
+            client.received = 0;
+        }
     }
 
     /// Starts one client; it goes on by itself in later turns.
@@ -326,3 +375,26 @@ const EVENTS_PER_TURN: usize = 128;
 
 /// Opening is given up when nothing has moved for this long.
 const STUCK_AFTER: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn publication_is_complete_when_the_slowest_has_it() {
+        let mut progress = Progress {
+            subscribers: 2,
+            complete: 0,
+            receipts: VecDeque::new(),
+        };
+        for number in [0, 1, 2] {
+            progress.receive(number);
+        }
+        assert_eq!(progress.complete(), 0);
+        progress.receive(0);
+        progress.receive(1);
+        assert_eq!(progress.complete(), 2);
+        progress.receive(2);
+        assert_eq!((progress.complete(), progress.receipts.len()), (3, 0));
+    }
+}

@@ -10,6 +10,7 @@
 mod paced;
 mod saturation;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,9 @@ pub(crate) struct Options {
     /// Megabytes of plain HTTP responses fetched per second beside the busy phase.
     #[arg(long, default_value_t = 50)]
     busy_megabytes: u32,
+    /// Drives a third server: the reference broadcaster, but with coalesced writes.
+    #[arg(long, conflicts_with = "peers_only")]
+    coalescing_reference: bool,
     #[command(flatten)]
     subjects: Subjects,
 }
@@ -84,7 +88,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         options.stalled < options.subscribers,
         "at least one subscriber has to read"
     );
-    let sides = if options.subjects.peers_only { 0 } else { 2 } + options.subjects.peer.len();
+    let sides = options.own_sides() + options.subjects.peer.len();
     let needed = sides as u64 * u64::from(options.subscribers) + 200;
     ensure!(
         proc::files_max() >= needed,
@@ -100,21 +104,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         false => Some(tidegate_executable(options.subjects.tidegate.as_deref())?),
     };
 
-    let mut sides = Vec::new();
-    if let Some(executable) = &executable {
-        let setup = Setup {
-            tls: false,
-            ping_interval_seconds: 25,
-            demo: false,
-        };
-        let server = Server::tidegate(executable, setup)?;
-        sides.push(Side::open(&mut engine, server, options, options.stalled)?);
-        sides.push(Side::open(&mut engine, Server::reference(25)?, options, 0)?);
-    }
-    for peer in &options.subjects.peer {
-        let server = Server::peer(peer, &options.subjects.peer_secret)?;
-        sides.push(Side::open(&mut engine, server, options, options.stalled)?);
-    }
+    let mut sides = open_sides(&mut engine, executable.as_deref(), options)?;
 
     // The servers take turns, so that whatever else moves on this machine moves for all.
     let mut legs: Vec<Vec<Leg>> = sides.iter().map(|_| Vec::new()).collect();
@@ -131,20 +121,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     print_saturation(&sides, &legs);
 
-    let mut latencies = Vec::new();
-    for side in &mut sides {
-        for publishers in [1, PUBLISHERS] {
-            let label = format!("{}, {publishers} publishing", side.server.name);
-            let latency = paced::run(&mut engine, side, publishers, options.size, duration)?;
-            latencies.push((label, latency));
-        }
-        if let Some(stalled) = side.stalled.take() {
-            let label = format!("{}, {} stalled", side.server.name, stalled.clients.len());
-            let latency =
-                paced::run_beside_stalled(&mut engine, side, &stalled, options.size, duration)?;
-            latencies.push((label, latency));
-        }
-    }
+    let mut latencies = paced_phases(&mut engine, &mut sides, options.size, duration)?;
     void.when(machine.steal_percent_since() > 2.0, || {
         format!(
             "{:.1} % of CPU time was stolen",
@@ -180,6 +157,61 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     print_latencies(&latencies, &mut void);
     print_line(options, &legs, &latencies, &void);
     Ok(())
+}
+
+/// Starts the servers and connects all clients of each.
+fn open_sides(
+    engine: &mut Engine,
+    executable: Option<&Path>,
+    options: &Options,
+) -> anyhow::Result<Vec<Side>> {
+    let mut sides = Vec::new();
+    if let Some(executable) = executable {
+        let setup = Setup {
+            tls: false,
+            ping_interval_seconds: 25,
+            demo: false,
+        };
+        let server = Server::tidegate(executable, setup)?;
+        sides.push(Side::open(engine, server, options, options.stalled)?);
+        sides.push(Side::open(engine, Server::reference(25)?, options, 0)?);
+        if options.coalescing_reference {
+            sides.push(Side::open(
+                engine,
+                Server::coalescing_reference(25)?,
+                options,
+                0,
+            )?);
+        }
+    }
+    for peer in &options.subjects.peer {
+        let server = Server::peer(peer, &options.subjects.peer_secret)?;
+        sides.push(Side::open(engine, server, options, options.stalled)?);
+    }
+    Ok(sides)
+}
+
+/// The paced phases of all servers, one server after the other.
+fn paced_phases(
+    engine: &mut Engine,
+    sides: &mut [Side],
+    size: u32,
+    duration: Duration,
+) -> anyhow::Result<Vec<(String, Latency)>> {
+    let mut latencies = Vec::new();
+    for side in sides {
+        for publishers in [1, PUBLISHERS] {
+            let label = format!("{}, {publishers} publishing", side.server.name);
+            let latency = paced::run(engine, side, publishers, size, duration)?;
+            latencies.push((label, latency));
+        }
+        if let Some(stalled) = side.stalled.take() {
+            let label = format!("{}, {} stalled", side.server.name, stalled.clients.len());
+            let latency = paced::run_beside_stalled(engine, side, &stalled, size, duration)?;
+            latencies.push((label, latency));
+        }
+    }
+    Ok(latencies)
 }
 
 /// The paced phase beside handshakes and plain HTTP, all of it over TLS on one port.
@@ -245,6 +277,16 @@ fn run_busy(
         )
     });
     Ok(latencies)
+}
+
+impl Options {
+    /// Servers started here at the same time.
+    fn own_sides(&self) -> usize {
+        match self.subjects.peers_only {
+            true => 0,
+            false => 2 + usize::from(self.coalescing_reference),
+        }
+    }
 }
 
 impl Side {
@@ -425,9 +467,20 @@ fn print_line(options: &Options, legs: &[Vec<Leg>], latencies: &[(String, Latenc
         line.figure("p99_stalled_ms", p99("tidegate,", "stalled"));
     }
     line.figure("reference_p99_ms", p99("reference,", "publishing"));
+    if options.coalescing_reference {
+        let coalescing = rate(2);
+        line.figure(
+            "coalescing_reference_deliveries_per_cpu_second",
+            coalescing.map(f64::round),
+        )
+        .figure(
+            "coalescing_ratio",
+            ours.zip(coalescing).map(|(a, b)| ratio(a, b)),
+        );
+    }
     for (index, peer) in options.subjects.peer.iter().enumerate() {
         let name = peer.name();
-        let at = index + if tidegate { 2 } else { 0 };
+        let at = options.own_sides() + index;
         line.figure(
             &format!("{name}_deliveries_per_cpu_second"),
             rate(at).map(f64::round),

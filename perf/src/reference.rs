@@ -6,6 +6,10 @@
 //! much of the Centrifuge client protocol (JSON, v2) as the loads here use.
 //! Its one economy: a connection holds one subscription, since that is all the
 //! loads need and a set of receivers would only make it slower.
+//!
+//! The usual way sends each publication by itself. With `--coalesce` a
+//! connection takes all that its channel holds and flushes once: what a careful
+//! author would come to, for comparison.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -19,6 +23,7 @@ use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use axum::routing::get;
 use clap::Args;
+use futures_util::SinkExt as _;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -34,6 +39,9 @@ pub(crate) struct Options {
     /// Seconds between two pings.
     #[arg(long, default_value_t = 25)]
     ping_interval: u64,
+    /// Writes all publications at hand at once, instead of each by itself.
+    #[arg(long)]
+    coalesce: bool,
 }
 
 /// Serves on a free port, which it prints, until it is killed.
@@ -49,6 +57,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         key: DecodingKey::from_secret(SECRET.as_bytes()),
         validation,
         ping_interval: Duration::from_secs(options.ping_interval.max(1)),
+        coalesce: options.coalesce,
     });
     runtime.block_on(async {
         let router = axum::Router::new()
@@ -71,6 +80,7 @@ struct Hub {
     key: DecodingKey,
     validation: Validation,
     ping_interval: Duration,
+    coalesce: bool,
 }
 
 /// A command, as far as it is understood.
@@ -133,10 +143,27 @@ async fn session(mut socket: WebSocket, hub: Arc<Hub>) {
             },
             _ = ping.tick(), if connected => Message::text("{}"),
         };
-        if socket.send(outgoing).await.is_err() {
+        let sent = match &mut subscription {
+            Some(receiver) if hub.coalesce => send_all(&mut socket, outgoing, receiver).await,
+            _ => socket.send(outgoing).await,
+        };
+        if sent.is_err() {
             return;
         }
     }
+}
+
+/// Sends a message and all publications that are at hand by then, in one write.
+async fn send_all(
+    socket: &mut WebSocket,
+    first: Message,
+    receiver: &mut broadcast::Receiver<Utf8Bytes>,
+) -> Result<(), axum::Error> {
+    socket.feed(first).await?;
+    while let Ok(publication) = receiver.try_recv() {
+        socket.feed(Message::Text(publication)).await?;
+    }
+    socket.flush().await
 }
 
 async fn next(

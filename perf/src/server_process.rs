@@ -90,15 +90,31 @@ impl Server {
     /// Starts the reference broadcaster: this program again, so that its memory
     /// and CPU time are its own.
     pub(crate) fn reference(ping_interval_seconds: u64) -> anyhow::Result<Self> {
+        Self::reference_named("reference", ping_interval_seconds, &[])
+    }
+
+    /// Starts the reference broadcaster in its variant that coalesces writes.
+    pub(crate) fn coalescing_reference(ping_interval_seconds: u64) -> anyhow::Result<Self> {
+        Self::reference_named(
+            "coalescing reference",
+            ping_interval_seconds,
+            &["--coalesce"],
+        )
+    }
+
+    fn reference_named(
+        name: &str,
+        ping_interval_seconds: u64,
+        more: &[&str],
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("temporary folder was not made")?;
         let own = std::env::current_exe().context("path of this program is not known")?;
         let mut command = Command::new(own);
-        command.args([
-            "reference",
-            "--ping-interval",
-            &ping_interval_seconds.to_string(),
-        ]);
-        Self::start("reference", command, folder, false)
+        let ping_interval = ping_interval_seconds.to_string();
+        command
+            .args(["reference", "--ping-interval", &ping_interval])
+            .args(more);
+        Self::start(name, command, folder, false)
     }
 
     /// A running server.

@@ -2,6 +2,11 @@
 //! line is the JSON object that others read, and nothing voids the run except
 //! what a busy machine may.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that can not be set up has failed"
+)]
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 

@@ -76,6 +76,8 @@ enum Phase {
 
 pub(super) struct Connection {
     pub(super) group: usize,
+    /// Publications received since progress is kept.
+    pub(super) received: u64,
     stream: TcpStream,
     phase: Phase,
     answers_pings: bool,
@@ -111,6 +113,7 @@ impl Connection {
         };
         Ok(Self {
             group,
+            received: 0,
             stream: TcpStream::from_std(socket.into()),
             phase: Phase::Connecting,
             answers_pings: false,
@@ -395,6 +398,10 @@ impl Connection {
             start = end + 1;
             if line.starts_with(br#"{"push""#) {
                 tally.pushes += 1;
+                if let Some(progress) = &mut tally.progress {
+                    progress.receive(self.received);
+                    self.received += 1;
+                }
                 if let Some(latency) = &mut tally.latency
                     && let Some(sent_at) = sent_at(line, buffers)
                 {

@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use super::{CHANNEL, Options, Side};
-use crate::client::Engine;
+use crate::client::{Engine, Progress};
 use crate::proc;
 use crate::report::Void;
 
@@ -78,7 +78,8 @@ struct Window {
 }
 
 impl Window {
-    fn open(engine: &Engine, side: &Side) -> Self {
+    fn open(engine: &mut Engine, side: &Side) -> Self {
+        engine.keep_progress(side.group, side.subscribers);
         let tally = engine.tally(side.group);
         Self {
             published: 0,
@@ -114,7 +115,7 @@ impl Window {
 
     fn under_way(&self, engine: &Engine, side: &Side) -> u64 {
         let tally = engine.tally(side.group);
-        let received = (tally.pushes - self.pushes_before) / side.subscribers;
+        let received = tally.progress.as_ref().map_or(0, Progress::complete);
         let answered = tally.acknowledged + tally.refused - self.acknowledged_before;
         self.published - received.min(answered).min(self.published)
     }
