@@ -1,0 +1,90 @@
+//! API keys: kept as digests, compared in constant time.
+
+use axum::http::{HeaderMap, Uri, header};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+/// The keys that open the server API. None at all opens nothing.
+#[derive(Clone, Default)]
+pub struct ApiKeys(Vec<[u8; 32]>);
+
+impl ApiKeys {
+    /// Several keys serve a rotation. Empty texts are left out: an unset key is no key.
+    pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
+        let filled = keys.into_iter().filter(|key| !key.is_empty());
+        Self(filled.map(|key| Sha256::digest(key).into()).collect())
+    }
+
+    /// Whether the text is one of the keys. The time taken depends on their number and on
+    /// the length of the text, not on how much of it is right.
+    pub fn admit(&self, presented: &str) -> bool {
+        let digest: [u8; 32] = Sha256::digest(presented).into();
+        let none = Choice::from(0);
+        self.0
+            .iter()
+            .fold(none, |found, key| found | key.ct_eq(&digest))
+            .into()
+    }
+}
+
+impl std::fmt::Debug for ApiKeys {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "ApiKeys({} redacted)", self.0.len())
+    }
+}
+
+/// The key a request presents: `X-API-Key`, else `Authorization: apikey …`, else
+/// `?api_key=`. The first that is there counts, right or wrong.
+pub(crate) fn presented(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+    if let Some(value) = headers.get("x-api-key") {
+        return value.to_str().ok().map(str::to_owned);
+    }
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+        return scheme
+            .eq_ignore_ascii_case("apikey")
+            .then(|| key.trim().to_owned());
+    }
+    let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .ok()?
+        .0;
+    query
+        .into_iter()
+        .find(|(name, _)| name == "api_key")
+        .map(|(_, key)| key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ApiKeys, presented};
+    use axum::http::{HeaderMap, Uri};
+
+    #[test]
+    fn without_a_key_nothing_is_admitted() {
+        for keys in [ApiKeys::default(), ApiKeys::new([""])] {
+            assert!(!keys.admit(""));
+            assert!(!keys.admit("anything"));
+        }
+    }
+
+    #[test]
+    fn either_key_of_a_rotation_is_admitted() {
+        let keys = ApiKeys::new(["old", "new"]);
+        assert!(keys.admit("old") && keys.admit("new"));
+        assert!(!keys.admit("ol") && !keys.admit("oldnew") && !keys.admit(""));
+        assert_eq!(format!("{keys:?}"), "ApiKeys(2 redacted)");
+    }
+
+    #[test]
+    fn the_first_place_that_holds_a_key_counts() {
+        let uri = Uri::from_static("/api/info?x=1&api_key=a%2Bb");
+        let mut headers = HeaderMap::new();
+        assert_eq!(presented(&headers, &uri).as_deref(), Some("a+b"));
+        headers.insert("authorization", "apikey two".parse().unwrap());
+        assert_eq!(presented(&headers, &uri).as_deref(), Some("two"));
+        headers.insert("authorization", "Bearer two".parse().unwrap());
+        assert_eq!(presented(&headers, &uri), None);
+        headers.insert("x-api-key", "one".parse().unwrap());
+        assert_eq!(presented(&headers, &uri).as_deref(), Some("one"));
+    }
+}

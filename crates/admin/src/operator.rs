@@ -1,0 +1,256 @@
+//! `/admin/…`: what operators may see and do.
+//!
+//! Everything here is behind an administrator token. Requests are strict (an unknown field
+//! is an error), errors come in an envelope of ours, and each change writes one line to
+//! the log target `audit` with the name of the token that made it.
+
+mod connections;
+mod guard;
+mod revocations;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(crate) use guard::{Actor, Admission, TokenGuard};
+
+use crate::control::{Control, Operator};
+use crate::error::OperatorError;
+use crate::router::{BodyError, Shared, read_body};
+
+/// Every route below `/admin`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Connections,
+    Connection,
+    CloseConnection,
+    Revocations,
+    Revoke,
+    Reinstate,
+    Reload,
+    Drain,
+    Config,
+}
+
+impl Endpoint {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Connections,
+        Self::Connection,
+        Self::CloseConnection,
+        Self::Revocations,
+        Self::Revoke,
+        Self::Reinstate,
+        Self::Reload,
+        Self::Drain,
+        Self::Config,
+    ];
+
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Connections => "/admin/connections",
+            Self::Connection | Self::CloseConnection => "/admin/connections/{client}",
+            Self::Revocations | Self::Revoke | Self::Reinstate => "/admin/revocations",
+            Self::Reload => "/admin/reload",
+            Self::Drain => "/admin/drain",
+            Self::Config => "/admin/config",
+        }
+    }
+
+    pub(crate) fn method(self) -> &'static str {
+        match self {
+            Self::Connections | Self::Connection | Self::Revocations | Self::Config => "GET",
+            Self::Revoke | Self::Reload | Self::Drain => "POST",
+            Self::CloseConnection | Self::Reinstate => "DELETE",
+        }
+    }
+}
+
+pub(crate) fn routes<C: Control + Operator>(shared: &Arc<Shared<C>>) -> Router {
+    let mut router = Router::new();
+    for endpoint in Endpoint::ALL {
+        let shared = Arc::clone(shared);
+        let serve = move |request: Request| {
+            let shared = Arc::clone(&shared);
+            async move {
+                serve(&shared, endpoint, request)
+                    .await
+                    .unwrap_or_else(Refusal::into_response)
+            }
+        };
+        let serving = match endpoint.method() {
+            "POST" => post(serve),
+            "DELETE" => delete(serve),
+            _ => get(serve),
+        };
+        router = router.route(endpoint.path(), serving);
+    }
+    router
+}
+
+async fn serve<C: Control + Operator>(
+    shared: &Shared<C>,
+    endpoint: Endpoint,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let (head, body) = request.into_parts();
+    let control = &*shared.control;
+    match endpoint {
+        Endpoint::Connections => connections::list(control, &head.uri).await,
+        Endpoint::Connection => connections::show(control, &head.uri).await,
+        Endpoint::CloseConnection => connections::close(control, &head).await,
+        Endpoint::Revocations => revocations::list(control).await,
+        Endpoint::Revoke => revocations::add(shared, &head, body).await,
+        Endpoint::Reinstate => revocations::remove(control, &head).await,
+        Endpoint::Reload => {
+            let reloaded = control.reload().await;
+            audit(&head, "reload", "", &reloaded);
+            let reloaded = reloaded?;
+            Ok(json(
+                StatusCode::OK,
+                &serde_json::json!({
+                    "changed": reloaded.changed,
+                    "restart_needed": reloaded.restart_needed,
+                }),
+            ))
+        }
+        Endpoint::Drain => {
+            let drain = control.drain().await;
+            audit(&head, "drain", "", &drain);
+            drain?;
+            Ok(json(
+                StatusCode::ACCEPTED,
+                &serde_json::json!({ "status": "draining" }),
+            ))
+        }
+        Endpoint::Config => Ok(json(StatusCode::OK, &control.config().await?)),
+    }
+}
+
+/// The body of every error below `/admin`: `{"error":{"code","message"}}`. The code is for
+/// programs and does not change; the message is for people.
+#[derive(Debug, Serialize)]
+pub(crate) struct Envelope {
+    error: Words,
+}
+
+#[derive(Debug, Serialize)]
+struct Words {
+    code: &'static str,
+    message: String,
+}
+
+impl Envelope {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            error: Words {
+                code,
+                message: message.into(),
+            },
+        }
+    }
+
+    pub(crate) fn with(self, status: StatusCode) -> Response {
+        json(status, &self)
+    }
+}
+
+/// Why a request below `/admin` was not served.
+#[derive(Debug)]
+enum Refusal {
+    Malformed(String),
+    NotFound(&'static str),
+    Body(BodyError),
+    Operator(OperatorError),
+}
+
+impl From<OperatorError> for Refusal {
+    fn from(error: OperatorError) -> Self {
+        Self::Operator(error)
+    }
+}
+
+impl Refusal {
+    fn into_response(self) -> Response {
+        let (status, code, message) = match self {
+            Self::Malformed(message) => (StatusCode::BAD_REQUEST, "malformed", message),
+            Self::NotFound(message) => (StatusCode::NOT_FOUND, "not_found", message.to_owned()),
+            Self::Body(BodyError::TooLarge) => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                "the body is too large".to_owned(),
+            ),
+            Self::Body(BodyError::TimedOut) => (
+                StatusCode::REQUEST_TIMEOUT,
+                "timed_out",
+                "the body came too slowly".to_owned(),
+            ),
+            Self::Body(BodyError::Broken) => (
+                StatusCode::BAD_REQUEST,
+                "malformed",
+                "the body broke off".to_owned(),
+            ),
+            Self::Operator(OperatorError::Refused(message)) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "refused", message)
+            }
+            Self::Operator(OperatorError::LimitReached(message)) => {
+                (StatusCode::CONFLICT, "limit_reached", message)
+            }
+            Self::Operator(OperatorError::Failed(message)) => {
+                tracing::error!(error = message, "admin request failed");
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+            }
+        };
+        Envelope::new(code, message).with(status)
+    }
+}
+
+fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
+    let parsed = Query::<T>::try_from_uri(uri);
+    parsed
+        .map(|Query(query)| query)
+        .map_err(|error| Refusal::Malformed(error.body_text()))
+}
+
+async fn body_of<C, T: DeserializeOwned>(shared: &Shared<C>, body: Body) -> Result<T, Refusal> {
+    let limit = shared.settings.load().body_bytes_max;
+    let body = read_body(body, limit).await.map_err(Refusal::Body)?;
+    serde_json::from_slice(&body).map_err(|error| Refusal::Malformed(error.to_string()))
+}
+
+/// One line for each change: who did what to what, and whether it worked.
+fn audit<T>(head: &Parts, action: &str, subject: &str, outcome: &Result<T, OperatorError>) {
+    let actor = head
+        .extensions
+        .get::<Actor>()
+        .map_or("", |actor| actor.0.as_str());
+    match outcome {
+        Ok(_) => tracing::info!(target: "audit", actor, action, subject, "operator change"),
+        Err(error) => {
+            tracing::info!(target: "audit", actor, action, subject, %error, "operator change failed");
+        }
+    }
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_string(value) {
+        Ok(text) => {
+            let headers = [
+                (header::CONTENT_TYPE, "application/json"),
+                (header::CACHE_CONTROL, "no-store"),
+            ];
+            (status, headers, text).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "reply could not be written as JSON");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

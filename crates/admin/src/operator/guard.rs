@@ -1,0 +1,218 @@
+//! Administrator tokens at the door.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+
+use super::Envelope;
+use crate::router::TokenCheck;
+
+/// The name of the token a request came with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Actor(pub(crate) String);
+
+/// What the guard decides.
+pub(crate) enum Admission {
+    Admitted(Actor),
+    Refused(Response),
+}
+
+/// Checks tokens, and stops checking for an address that keeps bringing wrong ones: after
+/// [`TRIES`] of them it gets 429 until time has given it a try back, even with a right
+/// token. Neighbours (an IPv6 /64) share their tries.
+pub(crate) struct TokenGuard {
+    check: TokenCheck,
+    failures: Mutex<HashMap<IpAddr, Failures>>,
+}
+
+/// How many tries an address has used up, as of a moment of the clock.
+#[derive(Clone, Copy)]
+struct Failures {
+    used: f64,
+    at: Duration,
+}
+
+impl TokenGuard {
+    pub(crate) fn new(check: TokenCheck) -> Self {
+        Self {
+            check,
+            failures: Mutex::new(HashMap::new()),
+        }
+    }
+
+    pub(crate) fn admit(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+        now: Duration,
+    ) -> Admission {
+        let address = peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), neighbourhood);
+        if let Some(wait) = self.wait(address, now) {
+            return Admission::Refused(too_many(wait));
+        }
+        let Some(token) = bearer(headers) else {
+            return Admission::Refused(unauthorized());
+        };
+        match (self.check)(token) {
+            Some(name) => Admission::Admitted(Actor(name)),
+            None => {
+                self.failed(address, now);
+                Admission::Refused(unauthorized())
+            }
+        }
+    }
+
+    /// How long until the address has a try again; `None` if it has one now.
+    fn wait(&self, address: IpAddr, now: Duration) -> Option<Duration> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = failures.get(&address)?.used_at(now);
+        let missing = used - (TRIES - 1.0);
+        (missing > 0.0).then(|| REFILL.mul_f64(missing))
+    }
+
+    fn failed(&self, address: IpAddr, now: Duration) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() >= ADDRESSES_MAX && !failures.contains_key(&address) {
+            failures.retain(|_, entry| entry.used_at(now) > 0.0);
+            if failures.len() >= ADDRESSES_MAX {
+                // More attackers than we care to tell apart; each of those remembered has
+                // used a try already, so forgetting them gives little away.
+                failures.clear();
+            }
+        }
+        let entry = failures
+            .entry(address)
+            .or_insert(Failures { used: 0.0, at: now });
+        *entry = Failures {
+            used: entry.used_at(now) + 1.0,
+            at: now,
+        };
+    }
+}
+
+impl Failures {
+    fn used_at(&self, now: Duration) -> f64 {
+        let refilled = now.saturating_sub(self.at).div_duration_f64(REFILL);
+        (self.used - refilled).max(0.0)
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// An IPv6 host has a whole /64 to come from.
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+fn unauthorized() -> Response {
+    let mut response = Envelope::new(
+        "unauthorized",
+        "a valid administrator token is needed: Authorization: Bearer tga_…",
+    )
+    .with(StatusCode::UNAUTHORIZED);
+    response
+        .headers_mut()
+        .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+fn too_many(wait: Duration) -> Response {
+    let mut response = Envelope::new(
+        "too_many_tries",
+        "too many wrong tokens came from this address",
+    )
+    .with(StatusCode::TOO_MANY_REQUESTS);
+    let seconds = wait.as_secs() + 1;
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+/// Wrong tokens an address may bring in a row.
+const TRIES: f64 = 10.0;
+/// How long until one more is forgiven.
+const REFILL: Duration = Duration::from_secs(6);
+/// Addresses remembered at once.
+const ADDRESSES_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::{Admission, TRIES, TokenGuard};
+    use axum::http::{HeaderMap, StatusCode};
+    use std::net::IpAddr;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn status(guard: &TokenGuard, token: &str, address: &str, now: Duration) -> u16 {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
+        let address: IpAddr = address.parse().unwrap();
+        match guard.admit(&headers, Some(address), now) {
+            Admission::Admitted(_) => 200,
+            Admission::Refused(response) => response.status().as_u16(),
+        }
+    }
+
+    #[test]
+    fn an_address_that_keeps_guessing_is_not_heard_for_a_while() {
+        let guard = TokenGuard::new(Arc::new(|token| {
+            (token == "tga_right").then(|| "ops".to_owned())
+        }));
+        let start = Duration::from_secs(1);
+        assert_eq!(status(&guard, "tga_right", "10.0.0.1", start), 200);
+        for _ in 0..TRIES as usize {
+            assert_eq!(status(&guard, "tga_wrong", "10.0.0.1", start), 401);
+        }
+        assert_eq!(status(&guard, "tga_wrong", "10.0.0.1", start), 429);
+        assert_eq!(status(&guard, "tga_right", "10.0.0.1", start), 429);
+        assert_eq!(status(&guard, "tga_right", "10.0.0.2", start), 200);
+        let later = start + Duration::from_secs(7);
+        assert_eq!(status(&guard, "tga_right", "10.0.0.1", later), 200);
+        assert_eq!(status(&guard, "tga_wrong", "10.0.0.1", later), 401);
+        assert_eq!(status(&guard, "tga_wrong", "10.0.0.1", later), 429);
+    }
+
+    #[test]
+    fn a_host_cannot_change_its_ipv6_address_to_guess_on() {
+        let guard = TokenGuard::new(Arc::new(|_| None));
+        let start = Duration::from_secs(1);
+        for host in 0..TRIES as usize {
+            assert_eq!(
+                status(&guard, "x", &format!("2001:db8::{host}"), start),
+                401
+            );
+        }
+        assert_eq!(status(&guard, "x", "2001:db8::ffff", start), 429);
+        assert_eq!(status(&guard, "x", "2001:db8:0:1::1", start), 401);
+    }
+
+    #[test]
+    fn a_request_without_a_token_is_refused_but_is_no_guess() {
+        let guard = TokenGuard::new(Arc::new(|_| Some("anybody".to_owned())));
+        let now = Duration::ZERO;
+        for _ in 0..100 {
+            let Admission::Refused(response) = guard.admit(&HeaderMap::new(), None, now) else {
+                panic!("admitted without a token");
+            };
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        }
+    }
+}
