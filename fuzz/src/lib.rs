@@ -5,6 +5,7 @@
 //! and `fuzz_targets/` offers the same functions to cargo-fuzz.
 #![expect(clippy::panic, reason = "a target reports a broken promise by a panic")]
 
+pub mod config;
 pub mod protocol;
 pub mod websocket;
 
@@ -20,4 +21,5 @@ pub const TARGETS: &[Target] = &[
     ("json_commands", protocol::json_commands),
     ("protobuf_commands", protocol::protobuf_commands),
     ("subject_patterns", protocol::subject_patterns),
+    ("config", config::file),
 ];

@@ -1,5 +1,5 @@
-//! Prints a generated reference: `config` (the page), `schema` (JSON Schema of the
-//! configuration file) or `variables` (the names of all environment variables).
+//! Prints a generated reference: `config` (the page) or `schema` (JSON Schema of the
+//! configuration file).
 //!
 //! `cargo run -p gateway --example reference -- config > docs/reference/config.md`
 
@@ -12,10 +12,8 @@ fn main() -> Result<(), Error> {
     let text = match what.as_str() {
         "config" => reference::markdown(),
         "schema" => reference::schema(),
-        "variables" => reference::variables(),
         other => {
-            let problem =
-                format!("{other:?} is no reference; expected config, schema or variables");
+            let problem = format!("{other:?} is no reference; expected config or schema");
             return Err(Error::other(problem));
         }
     };

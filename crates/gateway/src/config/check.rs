@@ -103,8 +103,13 @@ fn scalar_problem(shape: &Shape, value: &Value) -> Option<String> {
         (Shape::Boolean, Value::Text(text)) if text != "true" && text != "false" => "",
         _ => hint,
     };
+    // What stands where text belongs may be a secret without its quotes.
+    let found = match shape {
+        Shape::Text => value.kind().to_owned(),
+        _ => value.to_string(),
+    };
     Some(format!(
-        "expected {}, found {value}{hint}",
+        "expected {}, found {found}{hint}",
         shape.expectation()
     ))
 }

@@ -192,17 +192,33 @@ impl SyntaxError {
     }
 }
 
+impl Value {
+    /// What kind of value this is, for "found …".
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "nothing",
+            Self::Bool(_) => "a boolean",
+            Self::Integer(_) | Self::Float(_) => "a number",
+            Self::Text(_) => "text",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a map of keys",
+        }
+    }
+}
+
 impl fmt::Display for Value {
-    /// Says what kind of value this is, for "found …".
+    /// Says which value this is, if it is short enough to be said.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Null => formatter.write_str("nothing"),
             Self::Bool(value) => write!(formatter, "{value}"),
             Self::Integer(value) => write!(formatter, "the number {value}"),
             Self::Float(value) => write!(formatter, "the number {value}"),
-            Self::Text(value) => write!(formatter, "the text {value:?}"),
-            Self::List(_) => formatter.write_str("a list"),
-            Self::Map(_) => formatter.write_str("a map of keys"),
+            Self::Text(value) if value.chars().count() <= 64 => {
+                write!(formatter, "the text {value:?}")
+            }
+            Self::Null | Self::Text(_) | Self::List(_) | Self::Map(_) => {
+                formatter.write_str(self.kind())
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ const NOT_SETTINGS: [&str; 2] = [FILE_VARIABLE, "TIDEGATE_BIN"];
 /// Lays the variables over the document.
 pub(crate) fn overlay(root: &mut Node, environment: &BTreeMap<String, String>) -> Vec<ConfigError> {
     let mut errors = Vec::new();
+    let variables = variables();
     for (name, text) in environment.range(PREFIX.to_owned()..) {
         if !name.starts_with(PREFIX) {
             break;
@@ -33,7 +34,7 @@ pub(crate) fn overlay(root: &mut Node, environment: &BTreeMap<String, String>) -
             continue;
         }
         let place = Place::Environment(Arc::from(name.as_str()));
-        match variables().iter().find(|(known, ..)| known == name) {
+        match variables.iter().find(|(known, ..)| known == name) {
             Some((_, path, field)) => match value(text, &field.shape, &place) {
                 Some(value) => root.put(path, Node { value, place }),
                 None => {
@@ -42,8 +43,7 @@ pub(crate) fn overlay(root: &mut Node, environment: &BTreeMap<String, String>) -
                 }
             },
             None => {
-                let known = variables();
-                let near = nearest(name, known.iter().map(|(known, ..)| known.as_str()));
+                let near = nearest(name, variables.iter().map(|(known, ..)| known.as_str()));
                 let problem = match near {
                     Some(near) => format!("no key has this name; did you mean {near}?"),
                     None => "no key has this name".to_owned(),
@@ -56,17 +56,13 @@ pub(crate) fn overlay(root: &mut Node, environment: &BTreeMap<String, String>) -
 }
 
 /// Every variable with the path of its key.
-pub(crate) fn variables() -> Vec<(String, Vec<String>, &'static Field)> {
+fn variables() -> Vec<(String, Vec<String>, &'static Field)> {
+    let name = |path: &[String]| format!("{PREFIX}{}", path.join("_").to_ascii_uppercase());
     let leaves = shape::root().leaves();
     leaves
         .into_iter()
-        .map(|(path, field)| (variable(&path), path, field))
+        .map(|(path, field)| (name(&path), path, field))
         .collect()
-}
-
-/// The variable of a key.
-pub(crate) fn variable(path: &[String]) -> String {
-    format!("{PREFIX}{}", path.join("_").to_ascii_uppercase())
 }
 
 /// Reads a variable's text as what the key takes; what does not fit stays text and is

@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use serde_json::Value as Json;
 
-use super::environment::variable;
 use super::shape::{self, Field, Shape};
 use crate::reload::is_fixed;
 
@@ -144,17 +143,6 @@ fn one_line(text: &str) -> String {
         .collect::<Vec<_>>()
         .join(" ")
         .replace('|', "\\|")
-}
-
-/// The names of all variables, one per line, for the reference of deployments.
-pub fn variables() -> String {
-    let leaves = shape::root().leaves();
-    let settable = leaves.iter().filter(|(_, field)| match &field.shape {
-        Shape::List(item) => !matches!(item.shape, Shape::Keys(_)),
-        Shape::Table(_) => false,
-        _ => true,
-    });
-    settable.map(|(path, _)| variable(path) + "\n").collect()
 }
 
 const HEAD: &str = "\

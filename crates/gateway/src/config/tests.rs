@@ -244,6 +244,7 @@ fn the_environment_is_stronger_than_the_file() {
             "https://a.example, https://b.example",
         ),
         ("TIDEGATE_SSE_ENABLED", "false"),
+        ("TIDEGATE_DEMO_ENABLED", "true"),
         ("TIDEGATE_LIMITS_CONNECTIONS", "10"),
         ("TIDEGATE_HTTP_API_KEY", "env:API_KEY"),
         ("API_KEY", "a key from elsewhere"),
@@ -260,7 +261,7 @@ fn the_environment_is_stronger_than_the_file() {
     );
     assert_eq!(config.client.settings.channel_limit, 5);
     assert_eq!(config.access.allowed_origins.len(), 2);
-    assert!(!config.sse.enabled);
+    assert!(!config.sse.enabled && config.demo.is_on());
     assert_eq!(config.limits.connections, 10);
     assert_eq!(config.http_api.key.reveal(), Some("a key from elsewhere"));
     assert_eq!(loaded.files.len(), 1);
@@ -280,6 +281,20 @@ fn a_wrong_variable_is_named() {
 environment TIDEGATE_CLIENT_PING_INTERVAL: client.ping_interval: expected a duration such as "25s", "250ms" or "1h30m", found the text "soon"
 environment TIDEGATE_CLIENT_PING_INTERVALL: no key has this name; did you mean TIDEGATE_CLIENT_PING_INTERVAL?"#
     );
+}
+
+#[test]
+fn a_secret_is_not_quoted_back() {
+    let said = complaints(
+        "client: { token: { hmac_secret_key: 123456789012345678 } }\nhttp_api: { key: 4711 }\n",
+    );
+    assert!(
+        said.contains("client.token.hmac_secret_key: expected text, found a number"),
+        "{said}"
+    );
+    assert!(!said.contains("12345") && !said.contains("4711"), "{said}");
+    let said = complaints("client: { token: { hmac_secret_key: short-one } }");
+    assert!(!said.contains("short-one"), "{said}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(super) fn problems(config: &Config, read: ReadFile<'_>) -> Vec<Problem> {
     check_listeners(config, read, &mut refuse);
     check_transports(config, &mut refuse);
     check_client(config, &mut refuse);
-    check_tokens(config, &mut refuse);
+    check_tokens(config, read, &mut refuse);
     check_channels(config, &mut refuse);
     if config.drain.delay >= config.drain.grace && !config.drain.delay.is_zero() {
         refuse(
@@ -204,12 +204,17 @@ fn check_client(config: &Config, refuse: Refuse<'_>) {
     }
 }
 
-fn check_tokens(config: &Config, refuse: Refuse<'_>) {
+fn check_tokens(config: &Config, read: ReadFile<'_>, refuse: Refuse<'_>) {
     let own = &config.client.subscription_token;
     let sets = auth::KeySets::new();
+    let key_set = |path: &str| (!path.is_empty()).then(|| read(Path::new(path)));
     let mut check = |path: &str, settings: &auth::TokenSettings| {
         if let Err(error) = auth::Verifier::new(settings, None, &sets) {
             refuse(&format!("{path}.{}", error.key), error.problem);
+        }
+        if let Some(Err(error)) = key_set(&settings.jwks_file) {
+            let problem = format!("{:?}: {error}", settings.jwks_file);
+            refuse(&format!("{path}.jwks_file"), problem);
         }
     };
     check("client.token", &config.client.token);
