@@ -69,7 +69,10 @@ pub(super) async fn add<C: Control + Operator>(
         (None, Some(at)) => RevocationExpiry::At(at),
         (Some(_), Some(_)) => return Err(malformed("give expires_in or expires_at, not both")),
     };
-    let text = subject.to_string();
+    let text = match &reason {
+        Some(reason) => format!("{subject}, because {reason:?}"),
+        None => subject.to_string(),
+    };
     let added = shared
         .control
         .revoke(RevocationRequest {

@@ -47,7 +47,11 @@ async fn each_change_leaves_a_line_with_its_author_and_no_secret_is_logged() {
         .operate("DELETE", "/admin/connections/c001", "")
         .await;
     server
-        .operate("POST", "/admin/revocations", r#"{"user":"eve\n"}"#)
+        .operate(
+            "POST",
+            "/admin/revocations",
+            r#"{"user":"eve\n","reason":"left"}"#,
+        )
         .await;
     server
         .operate("DELETE", "/admin/revocations?user=eve%0A", "")
@@ -91,7 +95,7 @@ async fn each_change_leaves_a_line_with_its_author_and_no_secret_is_logged() {
         ("reload", "", "line 3: unknown key"),
         ("drain", "", ""),
         ("close connection", "c001", ""),
-        ("revoke", r#"user "eve\n""#, ""),
+        ("revoke", r#"user "eve\n", because "left""#, ""),
         ("reinstate", r#"user "eve\n""#, ""),
     ];
     assert_eq!(
