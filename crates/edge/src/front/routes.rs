@@ -1,0 +1,83 @@
+//! The paths of the main listener.
+
+use std::sync::Arc;
+
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+
+use super::reply::{self, Reply};
+use super::{Front, Peer, address, emulation, origin, pages, websocket};
+use crate::live::Live;
+
+/// A request, and what is known about who sent it.
+pub(super) struct Asked {
+    pub(super) front: Arc<Front>,
+    pub(super) live: Arc<Live>,
+    pub(super) peer: Peer,
+    pub(super) request: Request<Incoming>,
+}
+
+/// Answers one request.
+pub(super) async fn answer(front: Arc<Front>, mut peer: Peer, request: Request<Incoming>) -> Reply {
+    let live = front.current.load_full();
+    peer.address = address::forwarded_for(request.headers(), peer.address, &live.addresses);
+    let asked = Asked { front, live, peer, request };
+    match asked.request.uri().path() {
+        "/connection/websocket" if asked.live.websocket.enabled => websocket::upgrade(asked).await,
+        "/connection/http_stream" if asked.live.http_stream_body_max.is_some() => {
+            from_page(asked, emulation::http_stream).await
+        }
+        "/connection/sse" if asked.live.sse_body_max.is_some() => {
+            from_page(asked, emulation::sse).await
+        }
+        "/emulation"
+            if asked.live.http_stream_body_max.is_some() || asked.live.sse_body_max.is_some() =>
+        {
+            from_page(asked, emulation::emulation).await
+        }
+        path => pages::answer(&asked, path),
+    }
+}
+
+/// What requests of pages have in common: their origin is checked, and told that it was.
+async fn from_page<F: Future<Output = Reply>>(asked: Asked, go_on: impl FnOnce(Asked) -> F) -> Reply {
+    let headers = asked.request.headers().clone();
+    if !origin::is_admitted(&asked.live, &headers) {
+        return refuse(&asked, StatusCode::FORBIDDEN, "origin", "origin is not allowed");
+    }
+    if asked.request.method() == Method::OPTIONS {
+        return origin::preflight(&headers);
+    }
+    let mut reply = go_on(asked).await;
+    origin::grant(&headers, &mut reply);
+    reply
+}
+
+/// Says no, and counts it.
+pub(super) fn refuse(
+    asked: &Asked,
+    status: StatusCode,
+    reason: &'static str,
+    message: &str,
+) -> Reply {
+    asked.front.metrics.refused(reason);
+    tracing::debug!(
+        reason,
+        status = status.as_u16(),
+        path = asked.request.uri().path(),
+        "request was refused"
+    );
+    reply::text(status, message)
+}
+
+/// A value of the query string. Values that need escaping are none that we know.
+pub(super) fn query<'a>(asked: &'a Asked, name: &str) -> Option<&'a str> {
+    asked
+        .request
+        .uri()
+        .query()?
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value)
+}

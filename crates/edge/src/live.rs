@@ -1,0 +1,139 @@
+//! What may change while connections live; replaced whole on reload.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use auth::Verifier;
+use ipnet::IpNet;
+use protocol::session::Settings;
+use websocket::{DeflateConfig, Limits};
+
+/// The settings in force, shared by front and workers.
+pub type Current = Arc<ArcSwap<Live>>;
+
+/// Everything about clients that a reload may change.
+pub struct Live {
+    /// For sessions.
+    pub session: Settings,
+    /// Which pages may connect.
+    pub origins: OriginCheck,
+    /// By address.
+    pub addresses: Addresses,
+    /// Caps and rates at the door.
+    pub door: Door,
+    /// WebSocket connections.
+    pub websocket: WebSocket,
+    /// Most bytes of a body, for http_stream, sse and emulation; `None` is off.
+    pub http_stream_body_max: Option<usize>,
+    /// As for `http_stream_body_max`.
+    pub sse_body_max: Option<usize>,
+    /// As for `http_stream_body_max`; on whenever one of those is.
+    pub emulation_body_max: usize,
+    /// Checks tokens.
+    pub verifier: Arc<Verifier>,
+    /// Mints tokens for the playground, if the demo is on.
+    pub demo: Option<DemoTokens>,
+}
+
+/// Whether a page of this origin may connect.
+pub type OriginCheck = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// Makes a token for the demo: who it is for, the token, and its life in seconds.
+pub type DemoTokens = Box<dyn Fn() -> DemoToken + Send + Sync>;
+
+/// A token for the playground.
+#[derive(Clone)]
+pub struct DemoToken {
+    /// The user it names.
+    pub user: String,
+    /// The token.
+    pub token: String,
+    /// Its life in seconds.
+    pub expires_in: u64,
+}
+
+/// Who may come in, by address.
+#[derive(Debug, Clone, Default)]
+pub struct Addresses {
+    /// Proxies whose word about the client's address is believed.
+    pub trusted: Vec<IpNet>,
+    /// If not empty, only these.
+    pub allow: Vec<IpNet>,
+    /// Never these.
+    pub deny: Vec<IpNet>,
+}
+
+impl Addresses {
+    /// Whether the address is a trusted proxy's.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        contains(&self.trusted, address)
+    }
+
+    /// Whether a client with this address may connect.
+    pub fn admits(&self, address: IpAddr) -> bool {
+        !contains(&self.deny, address)
+            && (self.allow.is_empty() || contains(&self.allow, address))
+    }
+}
+
+fn contains(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(&address))
+}
+
+/// Caps and rates at the door; 0 means no limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Door {
+    /// Client connections of this process.
+    pub connections: usize,
+    /// Client connections of one address (of one /64 for IPv6).
+    pub connections_per_address: usize,
+    /// Handshakes per second, sustained.
+    pub handshake_rate: u32,
+    /// Handshakes in a burst.
+    pub handshake_burst: u32,
+    /// Handshakes per second of one address.
+    pub handshake_rate_per_address: u32,
+    /// Handshakes of one address in a burst.
+    pub handshake_burst_per_address: u32,
+    /// Bytes of resident memory beyond which no new work is accepted.
+    pub memory: u64,
+    /// TLS handshake, request head, and the time to the upgrade.
+    pub handshake_timeout: Duration,
+    /// Bytes of a request head.
+    pub header_size: usize,
+    /// Headers of a request.
+    pub headers: usize,
+}
+
+/// WebSocket connections.
+#[derive(Debug, Clone)]
+pub struct WebSocket {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// For the decoder.
+    pub limits: Limits,
+    /// Compression, if it may be negotiated.
+    pub deflate: Option<DeflateConfig>,
+    /// How long a write may make no progress (3009); zero means for ever.
+    pub write_timeout: Duration,
+    /// Control frames per second, sustained (1008); 0 means no limit.
+    pub control_frame_rate: u32,
+    /// Control frames in a burst.
+    pub control_frame_burst: u32,
+}
+
+/// What a reload does not change.
+#[derive(Debug, Clone, Copy)]
+pub struct Fixed {
+    /// Worker threads.
+    pub workers: usize,
+    /// Handshakes under way at once.
+    pub handshakes_pending: usize,
+    /// Compression level, 1 to 9.
+    pub deflate_level: u32,
+    /// Bytes from which on messages are compressed.
+    pub deflate_min: usize,
+}

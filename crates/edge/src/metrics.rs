@@ -1,0 +1,291 @@
+//! What the edge counts.
+//!
+//! Workers count in a [`Tally`] of their own and settle it once per turn, so that
+//! the hot path does not share a cache line with anybody.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use protocol::codec::Encoding;
+use router::{Flavor, Framing};
+
+/// A closed set of reasons.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+/// A close code.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Code {
+    code: u32,
+}
+
+/// How a client is connected.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    transport: &'static str,
+    encoding: &'static str,
+}
+
+/// The edge's metrics.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    websocket_active: Gauge,
+    websocket_total: Counter,
+    pulses: Counter,
+    received: Counter,
+    sent: Counter,
+    push_duration: Option<Histogram>,
+    pub(crate) push_failed: Counter,
+    connections: Family<Kind, Gauge>,
+    handshakes_pending: Gauge,
+    refused: Family<Reason, Counter>,
+    tokens_refused: Family<Reason, Counter>,
+    frame_errors: Family<Reason, Counter>,
+    disconnects: Family<Code, Counter>,
+    dropped: Family<Reason, Counter>,
+    bytes_received: Counter,
+    bytes_sent: Counter,
+    pub(crate) queue_bytes: Gauge,
+    pub(crate) session_panics: Counter,
+    resident: Gauge,
+    per_connection: Gauge<f64, AtomicU64>,
+}
+
+impl Metrics {
+    /// Registers the edge's metrics.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics =
+            Self { push_duration: Some(Histogram::new(PUSH_BUCKETS)), ..Self::default() };
+        metrics.register_seed(registry);
+        metrics.register_own(registry);
+        metrics
+    }
+
+    /// The names of the Resonance seed (`contracts`: im 3.9).
+    fn register_seed(&self, registry: &mut Registry) {
+        registry.register(
+            "gateway_websocket_connections_active",
+            "WebSocket connections that are open",
+            self.websocket_active.clone(),
+        );
+        registry.register(
+            "gateway_websocket_connections",
+            "WebSocket connections that were accepted",
+            self.websocket_total.clone(),
+        );
+        registry.register(
+            "gateway_messages_pulse",
+            "Heartbeats: pings sent to clients",
+            self.pulses.clone(),
+        );
+        registry.register(
+            "gateway_messages_received",
+            "Frames received from clients",
+            self.received.clone(),
+        );
+        registry.register(
+            "gateway_messages_sent",
+            "Replies, pushes and publications sent to clients",
+            self.sent.clone(),
+        );
+        if let Some(duration) = &self.push_duration {
+            registry.register(
+                "gateway_push_duration_seconds",
+                "Time a worker takes to write what one turn of its loop has to deliver",
+                duration.clone(),
+            );
+        }
+        registry.register(
+            "gateway_push_failed",
+            "Publications of clients that the bus refused",
+            self.push_failed.clone(),
+        );
+    }
+
+    fn register_own(&self, registry: &mut Registry) {
+        registry.register(
+            "tidegate_connections",
+            "Client connections by transport and encoding",
+            self.connections.clone(),
+        );
+        registry.register(
+            "tidegate_handshakes_pending",
+            "Accepted sockets that are not connections yet",
+            self.handshakes_pending.clone(),
+        );
+        registry.register(
+            "tidegate_handshakes_refused",
+            "Handshakes and requests refused, by reason",
+            self.refused.clone(),
+        );
+        registry.register(
+            "tidegate_tokens_refused",
+            "Connection and subscription tokens refused, by reason",
+            self.tokens_refused.clone(),
+        );
+        registry.register(
+            "tidegate_frame_errors",
+            "Connections closed for what they sent below the client protocol, by reason",
+            self.frame_errors.clone(),
+        );
+        registry.register(
+            "tidegate_disconnects",
+            "Connections closed by the server, by close code",
+            self.disconnects.clone(),
+        );
+        registry.register(
+            "tidegate_publications_dropped",
+            "Publications not delivered to a slow client, by what was done about it",
+            self.dropped.clone(),
+        );
+        registry.register(
+            "tidegate_received_bytes",
+            "Bytes read from client connections, TLS included",
+            self.bytes_received.clone(),
+        );
+        registry.register(
+            "tidegate_sent_bytes",
+            "Bytes written to client connections, TLS excluded",
+            self.bytes_sent.clone(),
+        );
+        registry.register(
+            "tidegate_queue_bytes",
+            "Bytes waiting to be written to clients",
+            self.queue_bytes.clone(),
+        );
+        registry.register(
+            "tidegate_session_panics",
+            "Sessions closed because of a defect of the server",
+            self.session_panics.clone(),
+        );
+        registry.register(
+            "tidegate_memory_resident_bytes",
+            "Memory of the process that is resident",
+            self.resident.clone(),
+        );
+        registry.register(
+            "tidegate_memory_bytes_per_connection",
+            "Resident memory divided by client connections",
+            self.per_connection.clone(),
+        );
+    }
+
+    pub(crate) fn connected(&self, flavor: Flavor) {
+        if is_websocket(flavor) {
+            self.websocket_active.inc();
+            self.websocket_total.inc();
+        }
+        self.connections.get_or_create(&kind(flavor)).inc();
+    }
+
+    pub(crate) fn gone(&self, flavor: Flavor) {
+        if is_websocket(flavor) {
+            self.websocket_active.dec();
+        }
+        self.connections.get_or_create(&kind(flavor)).dec();
+    }
+
+    /// Counts a handshake or request that was refused.
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub(crate) fn token_refused(&self, reason: &'static str) {
+        self.tokens_refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub(crate) fn frame_error(&self, reason: &'static str) {
+        self.frame_errors.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub(crate) fn disconnected(&self, code: u16) {
+        self.disconnects.get_or_create(&Code { code: u32::from(code) }).inc();
+    }
+
+    pub(crate) fn handshake_begins(&self) {
+        self.handshakes_pending.inc();
+    }
+
+    pub(crate) fn handshake_ends(&self) {
+        self.handshakes_pending.dec();
+    }
+
+    /// Notes the memory in use.
+    pub fn note_memory(&self, resident: u64, connections: usize) {
+        self.resident.set(i64::try_from(resident).unwrap_or(i64::MAX));
+        let each = if connections == 0 { 0.0 } else { resident as f64 / connections as f64 };
+        self.per_connection.set(each);
+    }
+}
+
+/// What a worker has counted since it last settled.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) messages_received: u64,
+    pub(crate) messages_sent: u64,
+    pub(crate) deliveries: u64,
+    pub(crate) pulses: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) dropped_slow: u64,
+    pub(crate) dropped_oldest: u64,
+    pub(crate) dropped_conflated: u64,
+    /// How long delivering took this turn, in seconds.
+    pub(crate) push_seconds: Option<f64>,
+}
+
+impl Tally {
+    pub(crate) fn settle(&mut self, metrics: &Metrics) {
+        let tally = std::mem::take(self);
+        let add = |counter: &Counter, count: u64| {
+            if count > 0 {
+                counter.inc_by(count);
+            }
+        };
+        add(&metrics.received, tally.messages_received);
+        add(&metrics.sent, tally.messages_sent + tally.deliveries);
+        add(&metrics.pulses, tally.pulses);
+        add(&metrics.bytes_received, tally.bytes_received);
+        add(&metrics.bytes_sent, tally.bytes_sent);
+        for (reason, count) in [
+            ("disconnected", tally.dropped_slow),
+            ("dropped_oldest", tally.dropped_oldest),
+            ("conflated", tally.dropped_conflated),
+        ] {
+            if count > 0 {
+                metrics.dropped.get_or_create(&Reason { reason }).inc_by(count);
+            }
+        }
+        if let (Some(seconds), Some(duration)) = (tally.push_seconds, &metrics.push_duration) {
+            duration.observe(seconds);
+        }
+    }
+}
+
+fn is_websocket(flavor: Flavor) -> bool {
+    matches!(flavor.framing, Framing::WebSocket { .. })
+}
+
+fn kind(flavor: Flavor) -> Kind {
+    Kind {
+        transport: match flavor.framing {
+            Framing::WebSocket { .. } => "websocket",
+            Framing::Stream => "http_stream",
+            Framing::Events => "sse",
+        },
+        encoding: match flavor.encoding {
+            Encoding::Json => "json",
+            Encoding::Protobuf => "protobuf",
+        },
+    }
+}
+
+const PUSH_BUCKETS: [f64; 10] =
+    [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];

@@ -1,0 +1,163 @@
+//! What operators may see and do across a worker's connections.
+
+use std::net::IpAddr;
+
+use protocol::code::Disconnect;
+use protocol::session::{ClientId, Operation, Session, Transport};
+use router::Flavor;
+
+use super::Worker;
+use super::connection::Stage;
+
+/// Which of a user's connections are meant.
+#[derive(Debug, Clone, Default)]
+pub struct Select {
+    /// Only this one.
+    pub client: Option<ClientId>,
+    /// Only the one with this emulated session.
+    pub session: Option<u128>,
+    /// None of these.
+    pub except: Vec<ClientId>,
+}
+
+impl Select {
+    pub(super) fn covers(&self, session: &Session) -> bool {
+        let emulated = match session.transport() {
+            Transport::Emulated { session } => Some(session),
+            Transport::WebSocket => None,
+        };
+        self.client.is_none_or(|client| client == session.client())
+            && self.session.is_none_or(|wanted| emulated == Some(wanted))
+            && !self.except.contains(&session.client())
+    }
+}
+
+/// A connection as operators see it; nothing secret in it.
+#[derive(Debug, Clone)]
+pub struct Glimpse {
+    /// Its public id.
+    pub client: ClientId,
+    /// Its user; empty means anonymous.
+    pub user: String,
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// Encoding and framing.
+    pub flavor: Flavor,
+    /// Whether TLS ends here.
+    pub is_tls: bool,
+    /// When it came, in Unix ms.
+    pub since_unix_ms: u64,
+    /// When its token expires, in Unix seconds; 0 means never.
+    pub expires_at: u64,
+    /// Its channels.
+    pub channels: Vec<String>,
+    /// Bytes waiting to be written to it.
+    pub queue_bytes: usize,
+}
+
+impl Worker {
+    /// The connections with a session, in no particular order.
+    pub(crate) fn glimpses(&self) -> Vec<Glimpse> {
+        self.connections
+            .iter()
+            .filter(|(_, connection)| connection.session.is_connected())
+            .map(|(_, connection)| {
+                let session = &connection.session;
+                let identity = session.identity();
+                let age_ms =
+                    self.now.mono_ms.saturating_sub(u64::from(connection.since_s) * 1_000);
+                Glimpse {
+                    client: session.client(),
+                    user: identity.map(|identity| identity.user.to_string()).unwrap_or_default(),
+                    address: connection.address,
+                    flavor: connection.flavor,
+                    is_tls: matches!(connection.link, super::link::Link::Tls(..)),
+                    since_unix_ms: self.now.unix_ms.saturating_sub(age_ms),
+                    expires_at: identity.map_or(0, |identity| identity.expires_at),
+                    channels: session
+                        .subscriptions()
+                        .iter()
+                        .map(|sub| sub.channel.as_str().to_owned())
+                        .collect(),
+                    queue_bytes: connection.queue.as_ref().map_or(0, |queue| queue.bytes()),
+                }
+            })
+            .collect()
+    }
+
+    /// Subscribers by channel.
+    pub(crate) fn channel_counts(&self) -> Vec<(String, usize)> {
+        self.router.channels().map(|(name, count)| (name.as_str().to_owned(), count)).collect()
+    }
+
+    /// Bytes waiting to be written, over all connections.
+    pub(crate) fn queue_bytes(&self) -> usize {
+        self.connections
+            .iter()
+            .filter_map(|(_, connection)| connection.queue.as_ref())
+            .map(|queue| queue.bytes())
+            .sum()
+    }
+
+    /// Disconnects one connection, whoever's it is; whether it was here.
+    pub(crate) fn disconnect_client(&mut self, client: ClientId, disconnect: &Disconnect) -> bool {
+        let found = self
+            .connections
+            .iter()
+            .find(|(_, connection)| connection.session.client() == client)
+            .map(|(slot, _)| slot);
+        if let Some(slot) = found {
+            let operation = Operation::Disconnect(disconnect.clone());
+            self.guarded(slot, |worker| worker.operate(slot, operation));
+        }
+        found.is_some()
+    }
+
+    /// Disconnects the connections whose token an operator has revoked.
+    pub(crate) fn disconnect_revoked(&mut self) {
+        let revocations = self.gate.revocations();
+        let revoked: Vec<u32> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| {
+                connection.session.identity().is_some_and(|identity| {
+                    let token_id = identity.token_id.as_deref();
+                    revocations.check(&identity.user, token_id, identity.issued_at)
+                })
+            })
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in revoked {
+            self.guarded(slot, |worker| worker.end_session(slot, Disconnect::INVALID_TOKEN));
+        }
+    }
+
+    /// Connections that have not begun to close.
+    pub(crate) fn open_count(&self) -> usize {
+        self.connections.iter().filter(|(_, connection)| connection.stage == Stage::Open).count()
+    }
+
+    /// Sends up to `most` clients away to another node; how many are still open.
+    pub(crate) fn drain(&mut self, most: usize) -> usize {
+        let open: Vec<u32> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.stage == Stage::Open)
+            .map(|(slot, _)| slot)
+            .collect();
+        let count = open.len();
+        for slot in open.into_iter().take(most) {
+            self.guarded(slot, |worker| worker.end_session(slot, Disconnect::SHUTDOWN));
+        }
+        count.saturating_sub(most)
+    }
+
+    /// Drops all connections without a word: the grace is over.
+    pub(crate) fn abandon_all(&mut self) {
+        let slots: Vec<u32> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.flush(slot);
+            self.depart(slot);
+        }
+    }
+}

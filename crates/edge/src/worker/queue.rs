@@ -1,0 +1,280 @@
+//! What waits to be written to one connection.
+//!
+//! Two lanes. The *control lane* carries replies, pings, pushes about subscriptions
+//! and the close frame; no slow-client policy touches it, but a client that makes it
+//! grow over the limit is closed. The *data lane* carries publications, each shared
+//! with all other subscribers, under the policy of its channel. Between frames the
+//! control lane goes first: a reply may overtake publications, never the other way.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use protocol::channel::Channel;
+use protocol::settings::SlowClientPolicy;
+use router::Frame;
+
+/// The queue of a connection that has something to write.
+#[derive(Debug, Default)]
+pub(crate) struct SendQueue {
+    control: Vec<u8>,
+    control_written: usize,
+    data: VecDeque<Arc<Frame>>,
+    data_bytes: usize,
+    /// Bytes of the first data frame that are written.
+    front_written: usize,
+}
+
+/// What became of a publication that was to be queued.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Queued {
+    /// It waits.
+    Waiting,
+    /// It waits in the place of an older one of its channel.
+    Conflated { dropped: usize },
+    /// It waits, and older ones of these channels do not any more.
+    Dropped { channels: Vec<Channel>, dropped: usize },
+    /// The client is too slow: close it.
+    Slow,
+}
+
+impl SendQueue {
+    /// The control lane, for writing into; the caller checks [`SendQueue::control_bytes`].
+    pub(crate) fn control_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.control
+    }
+
+    /// Bytes waiting in the control lane.
+    pub(crate) fn control_bytes(&self) -> usize {
+        self.control.len() - self.control_written
+    }
+
+    /// Bytes waiting in both lanes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.control_bytes() + self.data_bytes - self.front_written
+    }
+
+    /// Queues a publication.
+    pub(crate) fn push_data(
+        &mut self,
+        frame: &Arc<Frame>,
+        policy: SlowClientPolicy,
+        limit: usize,
+    ) -> Queued {
+        let size = frame.bytes.len();
+        if self.bytes() + size <= limit {
+            self.append(frame);
+            return Queued::Waiting;
+        }
+        match policy {
+            SlowClientPolicy::Disconnect => Queued::Slow,
+            SlowClientPolicy::DropOldest => self.make_room(frame, limit),
+            SlowClientPolicy::Conflate => {
+                let dropped = self.remove_channel(&frame.channel);
+                if self.bytes() + size <= limit || self.data.len() <= 1 {
+                    self.append(frame);
+                    return Queued::Conflated { dropped };
+                }
+                // The latest of very many channels does not fit either.
+                match self.make_room(frame, limit) {
+                    Queued::Dropped { channels, dropped: more } => {
+                        Queued::Dropped { channels, dropped: dropped + more }
+                    }
+                    other => other,
+                }
+            }
+        }
+    }
+
+    /// Takes what waits of one channel away, a frame that is half written excepted.
+    /// Returns how many frames that were.
+    pub(crate) fn remove_channel(&mut self, channel: &Channel) -> usize {
+        let keep_front = self.front_written > 0;
+        let before = self.data.len();
+        let mut index = 0;
+        let mut removed_bytes = 0;
+        self.data.retain(|frame| {
+            let keep = (index == 0 && keep_front) || frame.channel != *channel;
+            index += 1;
+            if !keep {
+                removed_bytes += frame.bytes.len();
+            }
+            keep
+        });
+        self.data_bytes -= removed_bytes;
+        before - self.data.len()
+    }
+
+    /// Drops the data lane, a frame that is half written excepted.
+    pub(crate) fn clear_data(&mut self) {
+        let keep = usize::from(self.front_written > 0);
+        self.data.truncate(keep);
+        self.data_bytes = self.data.iter().map(|frame| frame.bytes.len()).sum();
+    }
+
+    /// Appends what comes next to `out`, until that holds `most` bytes or more.
+    /// [`SendQueue::written`] says afterwards how much of it went out.
+    pub(crate) fn gather(&self, out: &mut Vec<u8>, most: usize) {
+        let mut data = self.data.iter();
+        if self.front_written > 0
+            && let Some(front) = data.next()
+        {
+            out.extend_from_slice(&front.bytes[self.front_written..]);
+        }
+        out.extend_from_slice(&self.control[self.control_written..]);
+        for frame in data {
+            if out.len() >= most {
+                break;
+            }
+            out.extend_from_slice(&frame.bytes);
+        }
+    }
+
+    /// Forgets the first `count` bytes of what [`SendQueue::gather`] gave.
+    pub(crate) fn written(&mut self, mut count: usize) {
+        if self.front_written > 0 {
+            count -= self.advance_front(count);
+        }
+        let control = count.min(self.control_bytes());
+        self.control_written += control;
+        count -= control;
+        if self.control_written == self.control.len() {
+            self.control.clear();
+            self.control_written = 0;
+        }
+        while count > 0 && !self.data.is_empty() {
+            count -= self.advance_front(count);
+        }
+    }
+
+    /// Makes an emptied queue fit to be kept for another connection.
+    pub(crate) fn trim(&mut self) {
+        self.control.shrink_to(1_024);
+        self.data.shrink_to(64);
+    }
+
+    fn append(&mut self, frame: &Arc<Frame>) {
+        self.data_bytes += frame.bytes.len();
+        self.data.push_back(Arc::clone(frame));
+    }
+
+    fn advance_front(&mut self, count: usize) -> usize {
+        let Some(front) = self.data.front() else { return 0 };
+        let size = front.bytes.len();
+        let step = count.min(size - self.front_written);
+        self.front_written += step;
+        if self.front_written == size {
+            self.data.pop_front();
+            self.data_bytes -= size;
+            self.front_written = 0;
+        }
+        step
+    }
+
+    fn make_room(&mut self, frame: &Arc<Frame>, limit: usize) -> Queued {
+        let first = usize::from(self.front_written > 0);
+        let mut channels: Vec<Channel> = Vec::new();
+        let mut dropped = 0;
+        while self.bytes() + frame.bytes.len() > limit {
+            let Some(oldest) = self.data.remove(first) else { break };
+            self.data_bytes -= oldest.bytes.len();
+            dropped += 1;
+            if !channels.contains(&oldest.channel) {
+                channels.push(oldest.channel.clone());
+            }
+        }
+        if self.bytes() + frame.bytes.len() > limit {
+            // It does not fit even into the empty lane: the newest is the one lost.
+            dropped += 1;
+            if !channels.contains(&frame.channel) {
+                channels.push(frame.channel.clone());
+            }
+            return Queued::Dropped { channels, dropped };
+        }
+        self.append(frame);
+        Queued::Dropped { channels, dropped }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(channel: &str, size: usize, fill: u8) -> Arc<Frame> {
+        Arc::new(Frame {
+            channel: Channel::new(channel),
+            bytes: vec![fill; size].into_boxed_slice(),
+        })
+    }
+
+    fn content(queue: &SendQueue) -> Vec<u8> {
+        let mut out = Vec::new();
+        queue.gather(&mut out, usize::MAX);
+        out
+    }
+
+    #[test]
+    fn control_goes_first_but_never_into_a_frame() {
+        let mut queue = SendQueue::default();
+        queue.push_data(&frame("a", 4, 1), SlowClientPolicy::Disconnect, 100);
+        queue.push_data(&frame("a", 4, 2), SlowClientPolicy::Disconnect, 100);
+        queue.written(0);
+        queue.control_mut().push(9);
+        assert_eq!(content(&queue), [9, 1, 1, 1, 1, 2, 2, 2, 2]);
+        queue.written(3);
+        queue.control_mut().push(8);
+        assert_eq!(content(&queue), [1, 1, 8, 2, 2, 2, 2]);
+        queue.written(2);
+        queue.written(5);
+        assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn a_slow_client_is_reported_at_the_limit_and_not_before() {
+        let mut queue = SendQueue::default();
+        for _ in 0..10 {
+            let queued = queue.push_data(&frame("a", 10, 1), SlowClientPolicy::Disconnect, 100);
+            assert_eq!(queued, Queued::Waiting);
+        }
+        let queued = queue.push_data(&frame("a", 1, 1), SlowClientPolicy::Disconnect, 100);
+        assert_eq!(queued, Queued::Slow);
+    }
+
+    #[test]
+    fn the_oldest_makes_room_and_its_channel_is_named() {
+        let mut queue = SendQueue::default();
+        queue.push_data(&frame("a", 60, 1), SlowClientPolicy::DropOldest, 100);
+        queue.push_data(&frame("b", 30, 2), SlowClientPolicy::DropOldest, 100);
+        let queued = queue.push_data(&frame("c", 40, 3), SlowClientPolicy::DropOldest, 100);
+        assert_eq!(queued, Queued::Dropped { channels: vec![Channel::new("a")], dropped: 1 });
+        assert_eq!(queue.bytes(), 70);
+    }
+
+    #[test]
+    fn conflation_keeps_the_latest_of_each_channel() {
+        let mut queue = SendQueue::default();
+        for round in 0..50 {
+            for channel in ["a", "b"] {
+                let frame = frame(channel, 30, round);
+                queue.push_data(&frame, SlowClientPolicy::Conflate, 100);
+                assert!(queue.bytes() <= 100);
+            }
+        }
+        let kept = content(&queue);
+        assert_eq!(kept[kept.len() - 1], 49);
+        assert_eq!(kept[kept.len() - 31], 49);
+    }
+
+    #[test]
+    fn a_frame_half_written_is_finished_whatever_happens() {
+        let mut queue = SendQueue::default();
+        queue.push_data(&frame("a", 10, 1), SlowClientPolicy::Conflate, 100);
+        queue.push_data(&frame("a", 10, 2), SlowClientPolicy::Conflate, 100);
+        queue.written(4);
+        assert_eq!(queue.remove_channel(&Channel::new("a")), 1);
+        assert_eq!(content(&queue), [1; 6]);
+        queue.clear_data();
+        assert_eq!(content(&queue), [1; 6]);
+        queue.written(6);
+        assert!(content(&queue).is_empty() && queue.bytes() == 0);
+    }
+}

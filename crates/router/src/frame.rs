@@ -1,0 +1,166 @@
+//! Bytes ready to be written, made once and shared.
+
+use bus::{Message, Publication};
+use protocol::channel::Channel;
+use protocol::code::Disconnect;
+use protocol::codec::{self, EncodeError, Encoding};
+use protocol::message;
+use websocket::{Deflater, OpCode};
+
+/// What tells the bytes for one subscriber from those for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Flavor {
+    /// How messages are encoded.
+    pub encoding: Encoding,
+    /// What stands around them on the wire.
+    pub framing: Framing,
+}
+
+/// What stands around a message on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Framing {
+    /// A WebSocket message; with permessage-deflate if a window size in bits is given.
+    WebSocket {
+        /// The server's window, 9 to 15, if deflate was negotiated.
+        deflate_bits: Option<u8>,
+    },
+    /// HTTP-streaming: a newline after JSON, nothing after Protobuf.
+    Stream,
+    /// Server-sent events.
+    Events,
+}
+
+/// One message as one flavor of subscribers gets it.
+#[derive(Debug)]
+pub struct Frame {
+    /// The channel it belongs to, so that a queue can drop or conflate by channel.
+    pub channel: Channel,
+    /// The bytes, framing included.
+    pub bytes: Box<[u8]>,
+}
+
+/// A message can't be put into a subscriber's encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("payload does not fit the subscriber's encoding")]
+pub struct WrapError;
+
+impl WrapError {
+    /// What the subscriber is closed with.
+    pub fn disconnect(self) -> Disconnect {
+        Disconnect::INAPPROPRIATE_PROTOCOL
+    }
+}
+
+impl From<EncodeError> for WrapError {
+    fn from(_: EncodeError) -> Self {
+        Self
+    }
+}
+
+impl Framing {
+    /// Appends a message, already encoded, with what stands around it.
+    ///
+    /// Messages shorter than `deflate_min` bytes are not compressed.
+    pub fn wrap(
+        self,
+        encoding: Encoding,
+        message: &[u8],
+        deflate: Option<(&mut Deflater, usize)>,
+        out: &mut Vec<u8>,
+    ) {
+        match self {
+            Self::WebSocket { deflate_bits } => {
+                let opcode = match encoding {
+                    Encoding::Json => OpCode::Text,
+                    Encoding::Protobuf => OpCode::Binary,
+                };
+                if let (Some(bits), Some((deflater, min))) = (deflate_bits, deflate)
+                    && message.len() >= min
+                {
+                    let mut compressed = Vec::with_capacity(message.len() / 2);
+                    // What does not shrink is sent as it is.
+                    if deflater.compress(bits, message, &mut compressed) {
+                        return websocket::encode_frame(
+                            out, opcode, true, true, None, &compressed,
+                        );
+                    }
+                }
+                websocket::encode_frame(out, opcode, true, false, None, message);
+            }
+            Self::Stream => {
+                out.extend_from_slice(message);
+                if encoding == Encoding::Json {
+                    out.push(b'\n');
+                }
+            }
+            Self::Events => {
+                out.extend_from_slice(b"data: ");
+                out.extend_from_slice(message);
+                out.extend_from_slice(b"\n\n");
+            }
+        }
+    }
+}
+
+impl Frame {
+    /// Encodes what the bus delivered for the subscribers of `channel`, which is the
+    /// message's own or a pattern that covers it.
+    pub(crate) fn new(
+        flavor: Flavor,
+        channel: &Channel,
+        delivered: &Message,
+        deflate: Option<(&mut Deflater, usize)>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Self, WrapError> {
+        scratch.clear();
+        match &delivered.kind {
+            bus::Kind::Publication(publication) => {
+                let mut told = self::publication(publication);
+                if *channel != delivered.channel {
+                    delivered.channel.as_str().clone_into(&mut told.channel);
+                }
+                codec::encode_push_publication(flavor.encoding, channel, &told, scratch)?;
+            }
+            bus::Kind::Join(info) => {
+                let join = message::Join { info: Some(info.as_ref().clone().into()) };
+                let push = message::Push { join: Some(join.into()), ..push_on(channel) };
+                codec::encode_reply(flavor.encoding, &reply(push), scratch)?;
+            }
+            bus::Kind::Leave(info) => {
+                let leave = message::Leave { info: Some(info.as_ref().clone().into()) };
+                let push = message::Push { leave: Some(leave.into()), ..push_on(channel) };
+                codec::encode_reply(flavor.encoding, &reply(push), scratch)?;
+            }
+        }
+        let mut bytes = Vec::with_capacity(scratch.len() + 16);
+        flavor.framing.wrap(flavor.encoding, scratch, deflate, &mut bytes);
+        Ok(Self { channel: channel.clone(), bytes: bytes.into_boxed_slice() })
+    }
+}
+
+/// A publication of the bus in the protocol's words.
+pub fn publication(publication: &Publication) -> message::Publication {
+    let mut told = message::Publication {
+        data: publication.data.clone(),
+        info: publication.info.as_deref().cloned().map(Into::into),
+        tags: publication.tags.as_deref().cloned().unwrap_or_default().into_iter().collect(),
+        ..message::Publication::default()
+    };
+    if let Some(position) = publication.position {
+        told.offset = position.offset;
+        // The epoch is told once, with the first offset, to those who joined an
+        // empty stream.
+        if position.offset == 1 {
+            position.epoch.as_str().clone_into(&mut told.epoch);
+        }
+    }
+    told
+}
+
+fn push_on(channel: &Channel) -> message::Push {
+    message::Push { channel: channel.as_str().to_owned(), ..message::Push::default() }
+}
+
+fn reply(push: message::Push) -> message::Reply {
+    message::Reply { push: Some(push.into()), ..message::Reply::default() }
+}
