@@ -229,3 +229,16 @@ fn response_length(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
 const UNDER_WAY_MAX: usize = 2000;
 
 const REQUESTS_PER_SECOND_MAX: f64 = 2000.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn response_is_whole_at_head_and_content_length() {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+        assert_eq!(response_length(&head[..head.len() - 1]).unwrap(), None);
+        assert_eq!(response_length(head).unwrap(), Some(head.len() + 5));
+        assert!(response_length(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+    }
+}
