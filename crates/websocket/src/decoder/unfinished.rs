@@ -18,8 +18,9 @@ pub(super) struct Unfinished {
 }
 
 impl Unfinished {
+    /// Whether nothing is open; the header is no part of the question, as it is complete by then.
     pub(super) fn is_idle(&self) -> bool {
-        self.header.len() == 0 && self.frame.is_none() && self.message.is_none()
+        self.frame.is_none() && self.message.is_none()
     }
 }
 

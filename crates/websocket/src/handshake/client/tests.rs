@@ -135,6 +135,11 @@ fn other_responses_are_refused() {
         ResponseError::NotUpgrade
     );
     assert_eq!(changed("s3pP", "s3pp"), ResponseError::Accept);
+    let twice = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+    assert_eq!(
+        refused(&format!("{GOOD}{twice}\r\n")),
+        ResponseError::Accept
+    );
     let endless = format!("HTTP/1.1 101 x\r\nA: {}", "a".repeat(RESPONSE_MAX));
     assert_eq!(refused(&endless), ResponseError::TooLarge);
     let many = format!("HTTP/1.1 101 x\r\n{}\r\n", "A: b\r\n".repeat(65));
