@@ -26,7 +26,8 @@ for (const [transport, encoding] of PAIRS) {
         const { transports, client } = rig.options(transport);
         const options = { transports, client: { ...client, ...PLATFORM } };
         const Centrifuge = SDK[encoding];
-        await run(name, { Centrifuge, options, transport, encoding, control: async (...asked) => rig.control(...asked) });
+        const control = async (...asked) => rig.control(...asked);
+        await run(name, { Centrifuge, options, transport, encoding, control });
       });
     }
   });

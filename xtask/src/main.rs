@@ -9,6 +9,7 @@
     reason = "a developer tool talks on standard output"
 )]
 
+mod autobahn;
 mod ci;
 mod deps;
 mod house;
@@ -40,6 +41,8 @@ enum Command {
     Test,
     /// Runs everything that must hold before a change lands: format, lints, docs, house rules, tests
     Ci,
+    /// Runs the Autobahn WebSocket suite against both roles of the codec, all cases
+    Autobahn(autobahn::Arguments),
     /// Checks the house rules only (seconds, no build)
     House,
 }
@@ -52,6 +55,11 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Deps { rivals } => deps::install(&mut report, rivals),
         Command::Test => suites::run(&mut report),
         Command::Ci => ci::run(&mut report),
+        Command::Autobahn(arguments) => {
+            report.step("Autobahn suite, server and client", || {
+                autobahn::run(&arguments)
+            });
+        }
         Command::House => house::check(&mut report),
     }
     Ok(report.finish())
