@@ -2,6 +2,7 @@
 //!
 //! A failure prints the target, the seed file and the mutation's number; `FUZZ_ROUNDS` changes
 //! how many mutations each target gets.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
