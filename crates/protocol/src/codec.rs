@@ -89,6 +89,14 @@ pub fn commands(encoding: Encoding, frame: &[u8]) -> Commands<'_> {
     Messages::new(encoding, frame)
 }
 
+/// Whether a frame is the answer to a ping as SDKs write it, and nothing else.
+pub fn is_pong(encoding: Encoding, frame: &[u8]) -> bool {
+    match encoding {
+        Encoding::Json => frame.trim_ascii_end() == b"{}",
+        Encoding::Protobuf => frame == [0],
+    }
+}
+
 /// Reads the replies of a frame, as a client does.
 pub fn replies(encoding: Encoding, frame: &[u8]) -> Replies<'_> {
     Messages::new(encoding, frame)

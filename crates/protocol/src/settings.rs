@@ -6,6 +6,7 @@
 //! docs become the reference page and the JSON Schema.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -252,9 +253,9 @@ pub enum SlowClientPolicy {
 #[derive(Debug, Default)]
 pub struct Namespaces {
     max_length: usize,
-    without: ResolvedOptions,
-    by_name: BTreeMap<String, ResolvedOptions>,
-    by_pattern: Vec<(Pattern, ResolvedOptions)>,
+    without: Arc<ResolvedOptions>,
+    by_name: BTreeMap<String, Arc<ResolvedOptions>>,
+    by_pattern: Vec<(Pattern, Arc<ResolvedOptions>)>,
 }
 
 /// Channel options with what is derived from them worked out once.
@@ -292,15 +293,14 @@ impl Namespaces {
                     ),
                 });
             }
+            let resolved = Arc::new(ResolvedOptions::new(&namespace.options, settings, &key)?);
             if let Some(text) = &namespace.pattern {
                 let pattern = Pattern::new(text).map_err(|error| SettingsError {
                     key: key("pattern"),
                     problem: format!("{text:?} is not a subject pattern: {error}"),
                 })?;
-                let resolved = ResolvedOptions::new(&namespace.options, settings, &key)?;
-                by_pattern.push((pattern, resolved));
+                by_pattern.push((pattern, Arc::clone(&resolved)));
             }
-            let resolved = ResolvedOptions::new(&namespace.options, settings, &key)?;
             if by_name.insert(namespace.name.clone(), resolved).is_some() {
                 return Err(SettingsError {
                     key: key("name"),
@@ -311,7 +311,12 @@ impl Namespaces {
         let without = ResolvedOptions::new(&settings.without_namespace, settings, &|field| {
             format!("without_namespace.{field}")
         })?;
-        Ok(Self { max_length: settings.max_length, without, by_name, by_pattern })
+        Ok(Self {
+            max_length: settings.max_length,
+            without: Arc::new(without),
+            by_name,
+            by_pattern,
+        })
     }
 
     /// The longest channel name in bytes.
@@ -320,7 +325,7 @@ impl Namespaces {
     }
 
     /// The options of a channel; `None` if it names a namespace that is not configured.
-    pub fn resolve(&self, channel: &str) -> Option<&ResolvedOptions> {
+    pub fn resolve(&self, channel: &str) -> Option<&Arc<ResolvedOptions>> {
         match namespace_of(channel) {
             Some(name) => self.by_name.get(name),
             None => Some(
@@ -330,6 +335,18 @@ impl Namespaces {
                     .map_or(&self.without, |(_, resolved)| resolved),
             ),
         }
+    }
+}
+
+impl Namespaces {
+    /// Whether all channels without `:` that a pattern covers have the same options,
+    /// namely those of the channel written like the pattern.
+    pub fn agree_on(&self, wanted: &Pattern) -> bool {
+        let decisive = self
+            .by_pattern
+            .iter()
+            .find(|(pattern, _)| pattern.overlaps(wanted));
+        decisive.is_none_or(|(pattern, _)| pattern.includes(wanted))
     }
 }
 
@@ -351,7 +368,10 @@ impl ResolvedOptions {
             return Err(refuse("history_meta_ttl", "must be at least history_ttl"));
         }
         if options.force_recovery && !options.has_history() {
-            return Err(refuse("force_recovery", "needs history_size and history_ttl above 0"));
+            return Err(refuse(
+                "force_recovery",
+                "needs history_size and history_ttl above 0",
+            ));
         }
         if options.auto_cache_recover
             && !(options.force_recovery && options.force_recovery_mode == RecoveryMode::Cache)
@@ -385,7 +405,16 @@ pub fn namespace_of(channel: &str) -> Option<&str> {
     name.split_once(':').map(|(namespace, _)| namespace)
 }
 
+/// Whether a subscriber of a pattern, written as the channel `pattern`, gets what is
+/// published on a channel the pattern covers. Channels of another namespace are none of
+/// its business, and channels for listed users (`#`) are for these alone.
+pub fn is_within_wildcard(pattern: &str, channel: &str) -> bool {
+    namespace_of(pattern) == namespace_of(channel) && !channel.contains('#')
+}
+
 fn is_namespace_name(name: &str) -> bool {
     name.len() >= 2
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }

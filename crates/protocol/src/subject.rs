@@ -118,6 +118,36 @@ impl Pattern {
         tokens.next().is_none()
     }
 
+    /// Whether every subject in the other set is in this one.
+    pub fn includes(&self, other: &Self) -> bool {
+        let mut others = other.0.split('.');
+        for own in self.0.split('.') {
+            match (own, others.next()) {
+                (_, None) => return false,
+                (">", Some(_)) => return true,
+                ("*", Some(token)) if token != ">" => {}
+                (own, Some(token)) if own == token => {}
+                (_, Some(_)) => return false,
+            }
+        }
+        others.next().is_none()
+    }
+
+    /// Whether some subject is in both sets.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let mut others = other.0.split('.');
+        for own in self.0.split('.') {
+            match (own, others.next()) {
+                (_, None) => return false,
+                (">", Some(_)) | (_, Some(">")) => return true,
+                ("*", Some(_)) | (_, Some("*")) => {}
+                (own, Some(token)) if own == token => {}
+                (_, Some(_)) => return false,
+            }
+        }
+        others.next().is_none()
+    }
+
     /// Whether it has no wildcard, and so covers one subject only.
     pub fn is_literal(&self) -> bool {
         !self.0.bytes().any(is_wildcard)

@@ -41,7 +41,12 @@ pub struct Subscriber {
 impl Router {
     /// A router for the worker behind `sink`.
     pub fn new(bus: Arc<MemoryBus>, sink: SinkId, deflater: Deflater, deflate_min: usize) -> Self {
-        Self { bus, sink, fanout: Fanout::default(), deflate: (deflater, deflate_min) }
+        Self {
+            bus,
+            sink,
+            fanout: Fanout::default(),
+            deflate: (deflater, deflate_min),
+        }
     }
 
     /// Subscribes a session, and reads what it missed if it asked for that.
@@ -64,7 +69,10 @@ impl Router {
         if ask.wildcard {
             return self.subscribe_pattern(who, &ask.channel, entry);
         }
-        let channel = self.fanout.shared_name(&ask.channel).unwrap_or_else(|| ask.channel.clone());
+        let channel = self
+            .fanout
+            .shared_name(&ask.channel)
+            .unwrap_or_else(|| ask.channel.clone());
         if self.fanout.enter(&channel, who.slot, entry)
             && let Err(error) = self.bus.subscribe(self.sink, &channel)
         {
@@ -82,7 +90,8 @@ impl Router {
         });
         match kept {
             Ok((position, found)) => {
-                self.fanout.enter(&channel, who.slot, Entry { position, ..entry });
+                self.fanout
+                    .enter(&channel, who.slot, Entry { position, ..entry });
                 Ok(found)
             }
             Err(error) => {
@@ -120,7 +129,10 @@ impl Router {
             history: policy(options),
             ..Publish::new(channel, data)
         };
-        self.bus.publish(now, publish).map(|_| Published).map_err(code)
+        self.bus
+            .publish(now, publish)
+            .map(|_| Published)
+            .map_err(code)
     }
 
     /// Publishes that a subscriber came.
@@ -144,7 +156,10 @@ impl Router {
             },
             reverse: ask.reverse,
         };
-        let found = self.bus.history(now, &ask.channel, &policy, query).map_err(code)?;
+        let found = self
+            .bus
+            .history(now, &ask.channel, &policy, query)
+            .map_err(code)?;
         let top = StreamPosition::from(found.top);
         if let Some(since) = &ask.since
             && !since.epoch.is_empty()
@@ -196,7 +211,9 @@ impl Router {
         entry: Entry,
     ) -> Result<Subscribed, ErrorCode> {
         let pattern = Pattern::new(channel).map_err(|_| ErrorCode::BadRequest)?;
-        if self.fanout.enter_pattern(channel, &pattern, who.slot, entry)
+        if self
+            .fanout
+            .enter_pattern(channel, &pattern, who.slot, entry)
             && let Err(error) = self.bus.subscribe_pattern(self.sink, &pattern)
         {
             self.fanout.leave_pattern(channel, who.slot);
@@ -223,11 +240,17 @@ impl Router {
             _ => return Ok((None, Subscribed::default())),
         };
         let query = match &ask.recover {
-            None => HistoryQuery { since: None, limit: HistoryLimit::PositionOnly, reverse: false },
+            None => HistoryQuery {
+                since: None,
+                limit: HistoryLimit::PositionOnly,
+                reverse: false,
+            },
             Some(recover) => match recover.mode {
-                RecoveryMode::Cache => {
-                    HistoryQuery { since: None, limit: HistoryLimit::AtMost(1), reverse: true }
-                }
+                RecoveryMode::Cache => HistoryQuery {
+                    since: None,
+                    limit: HistoryLimit::AtMost(1),
+                    reverse: true,
+                },
                 RecoveryMode::Stream => HistoryQuery {
                     since: Some(recover.since.offset),
                     limit: HistoryLimit::AtMost(ask.recovery_max.saturating_add(1)),
@@ -235,7 +258,10 @@ impl Router {
                 },
             },
         };
-        let found = self.bus.history(now, channel, &policy, query).map_err(code)?;
+        let found = self
+            .bus
+            .history(now, channel, &policy, query)
+            .map_err(code)?;
         let subscribed = Subscribed {
             top: Some(found.top.into()),
             publications: publications(&found.publications),
@@ -248,15 +274,14 @@ fn publications(messages: &[Arc<Message>]) -> Vec<protocol::message::Publication
     messages
         .iter()
         .filter_map(|message| message.publication())
-        .map(|publication| frame::publication(publication))
+        .map(frame::publication)
         .collect()
 }
 
 /// How the bus keeps a channel's publications; `None` without history.
 pub fn policy(options: &ChannelOptions) -> Option<HistoryPolicy> {
-    let millis = |duration: std::time::Duration| {
-        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-    };
+    let millis =
+        |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     options.has_history().then(|| HistoryPolicy {
         size: options.history_size,
         ttl_ms: millis(options.history_ttl),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bus::{Epoch, Kind, Message, Position};
 use hashbrown::HashMap;
 use protocol::channel::Channel;
-use protocol::settings::SlowClientPolicy;
+use protocol::settings::{SlowClientPolicy, is_within_wildcard};
 use protocol::subject::Pattern;
 use websocket::Deflater;
 
@@ -81,12 +81,16 @@ impl Fanout {
 
     /// The channel as the table holds it, so that all sessions share one text.
     pub(crate) fn shared_name(&self, channel: &Channel) -> Option<Channel> {
-        self.channels.get_key_value(channel.as_str()).map(|(name, _)| name.clone())
+        self.channels
+            .get_key_value(channel.as_str())
+            .map(|(name, _)| name.clone())
     }
 
     /// Removes a subscriber; `true` if it was the channel's last here.
     pub(crate) fn leave(&mut self, channel: &Channel, slot: u32) -> bool {
-        let Some(table) = self.channels.get_mut(channel.as_str()) else { return false };
+        let Some(table) = self.channels.get_mut(channel.as_str()) else {
+            return false;
+        };
         table.remove(&slot);
         if table.is_empty() {
             self.channels.remove(channel.as_str());
@@ -106,12 +110,16 @@ impl Fanout {
         if !table.is_empty() {
             return None;
         }
-        self.patterns.remove(channel.as_str()).map(|(pattern, _)| pattern)
+        self.patterns
+            .remove(channel.as_str())
+            .map(|(pattern, _)| pattern)
     }
 
     /// How many subscribers each channel has here.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&Channel, usize)> {
-        self.channels.iter().map(|(channel, table)| (channel, table.len()))
+        self.channels
+            .iter()
+            .map(|(channel, table)| (channel, table.len()))
     }
 
     /// Spreads a message.
@@ -122,9 +130,15 @@ impl Fanout {
         receiver: &mut impl Receiver,
     ) -> Delivered {
         let mut delivered = Delivered::default();
-        let spread = Spread { message, scratch: &mut self.scratch, deflate, frames: Vec::new() };
-        let Spread { scratch, deflate, .. } = match self.channels.get_mut(message.channel.as_str())
-        {
+        let spread = Spread {
+            message,
+            scratch: &mut self.scratch,
+            deflate,
+            frames: Vec::new(),
+        };
+        let Spread {
+            scratch, deflate, ..
+        } = match self.channels.get_mut(message.channel.as_str()) {
             Some(table) => {
                 let channel = message.channel.clone();
                 spread.over(&channel, table, receiver, &mut delivered)
@@ -135,9 +149,13 @@ impl Fanout {
             return delivered;
         }
         for (name, (pattern, table)) in &mut self.patterns {
-            if pattern.covers_text(&message.channel) {
-                let spread =
-                    Spread { message, scratch: &mut *scratch, deflate: &mut *deflate, frames: Vec::new() };
+            if pattern.covers_text(&message.channel) && is_within_wildcard(name, &message.channel) {
+                let spread = Spread {
+                    message,
+                    scratch: &mut *scratch,
+                    deflate: &mut *deflate,
+                    frames: Vec::new(),
+                };
                 spread.over(name, table, receiver, &mut delivered);
             }
         }
@@ -197,8 +215,7 @@ impl Spread<'_> {
             return made.clone();
         }
         let deflate = Some((&mut self.deflate.0, self.deflate.1));
-        let made =
-            Frame::new(flavor, channel, self.message, deflate, self.scratch).map(Arc::new);
+        let made = Frame::new(flavor, channel, self.message, deflate, self.scratch).map(Arc::new);
         self.frames.push((flavor, made.clone()));
         made
     }
@@ -220,4 +237,3 @@ fn step(known: Position, new: Position) -> Step {
         _ => Step::Gap,
     }
 }
-

@@ -80,9 +80,7 @@ impl Framing {
                     let mut compressed = Vec::with_capacity(message.len() / 2);
                     // What does not shrink is sent as it is.
                     if deflater.compress(bits, message, &mut compressed) {
-                        return websocket::encode_frame(
-                            out, opcode, true, true, None, &compressed,
-                        );
+                        return websocket::encode_frame(out, opcode, true, true, None, &compressed);
                     }
                 }
                 websocket::encode_frame(out, opcode, true, false, None, message);
@@ -122,19 +120,34 @@ impl Frame {
                 codec::encode_push_publication(flavor.encoding, channel, &told, scratch)?;
             }
             bus::Kind::Join(info) => {
-                let join = message::Join { info: Some(info.as_ref().clone().into()) };
-                let push = message::Push { join: Some(join.into()), ..push_on(channel) };
+                let join = message::Join {
+                    info: Some(info.as_ref().clone()),
+                };
+                let push = message::Push {
+                    join: Some(join.into()),
+                    ..push_on(channel)
+                };
                 codec::encode_reply(flavor.encoding, &reply(push), scratch)?;
             }
             bus::Kind::Leave(info) => {
-                let leave = message::Leave { info: Some(info.as_ref().clone().into()) };
-                let push = message::Push { leave: Some(leave.into()), ..push_on(channel) };
+                let leave = message::Leave {
+                    info: Some(info.as_ref().clone()),
+                };
+                let push = message::Push {
+                    leave: Some(leave.into()),
+                    ..push_on(channel)
+                };
                 codec::encode_reply(flavor.encoding, &reply(push), scratch)?;
             }
         }
         let mut bytes = Vec::with_capacity(scratch.len() + 16);
-        flavor.framing.wrap(flavor.encoding, scratch, deflate, &mut bytes);
-        Ok(Self { channel: channel.clone(), bytes: bytes.into_boxed_slice() })
+        flavor
+            .framing
+            .wrap(flavor.encoding, scratch, deflate, &mut bytes);
+        Ok(Self {
+            channel: channel.clone(),
+            bytes: bytes.into_boxed_slice(),
+        })
     }
 }
 
@@ -142,8 +155,14 @@ impl Frame {
 pub fn publication(publication: &Publication) -> message::Publication {
     let mut told = message::Publication {
         data: publication.data.clone(),
-        info: publication.info.as_deref().cloned().map(Into::into),
-        tags: publication.tags.as_deref().cloned().unwrap_or_default().into_iter().collect(),
+        info: publication.info.as_deref().cloned(),
+        tags: publication
+            .tags
+            .as_deref()
+            .cloned()
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
         ..message::Publication::default()
     };
     if let Some(position) = publication.position {
@@ -158,9 +177,15 @@ pub fn publication(publication: &Publication) -> message::Publication {
 }
 
 fn push_on(channel: &Channel) -> message::Push {
-    message::Push { channel: channel.as_str().to_owned(), ..message::Push::default() }
+    message::Push {
+        channel: channel.as_str().to_owned(),
+        ..message::Push::default()
+    }
 }
 
 fn reply(push: message::Push) -> message::Reply {
-    message::Reply { push: Some(push.into()), ..message::Reply::default() }
+    message::Reply {
+        push: Some(push.into()),
+        ..message::Reply::default()
+    }
 }

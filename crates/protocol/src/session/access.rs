@@ -1,0 +1,110 @@
+//! Who may do what on a channel (`contracts`: centrifuge 11.13).
+//!
+//! The order of the checks is part of the contract: the first decision wins.
+
+use std::sync::Arc;
+
+use super::{Context, Session};
+use crate::code::ErrorCode;
+use crate::settings::{ChannelOptions, ResolvedOptions, namespace_of};
+use crate::subject::Pattern;
+
+/// What is asked of a channel one may already be subscribed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    Publish,
+    History,
+    Presence,
+}
+
+impl Session {
+    /// Looks a channel up and checks its name: 102, 107.
+    pub(super) fn look_up<'a>(
+        &self,
+        cx: Context<'a>,
+        channel: &str,
+    ) -> Result<&'a Arc<ResolvedOptions>, ErrorCode> {
+        let namespaces = &cx.settings.namespaces;
+        if channel.len() > namespaces.max_length() {
+            return Err(ErrorCode::BadRequest);
+        }
+        let resolved = namespaces
+            .resolve(channel)
+            .ok_or(ErrorCode::UnknownChannel)?;
+        let rest = channel.split_once(':').map_or(channel, |(_, rest)| rest);
+        let named_well = match &resolved.regex {
+            Some(regex) => regex.is_match(rest),
+            None => channel.is_ascii(),
+        };
+        if named_well {
+            Ok(resolved)
+        } else {
+            Err(ErrorCode::BadRequest)
+        }
+    }
+
+    /// Whether the client may subscribe without a token.
+    pub(super) fn may_subscribe(&self, channel: &str, options: &ChannelOptions) -> bool {
+        if channel.starts_with('$') {
+            return false;
+        }
+        if let Some((_, users)) = channel.rsplit_once('#') {
+            let user = self.user();
+            return options.allow_user_limited_channels
+                && !user.is_empty()
+                && users.split(',').any(|listed| listed == user);
+        }
+        options.allow_subscribe_for_client
+            && (!self.user().is_empty() || options.allow_subscribe_for_anonymous)
+    }
+
+    /// Whether the client may publish, read history or read presence.
+    pub(super) fn may(&self, action: Action, channel: &str, options: &ChannelOptions) -> bool {
+        let (for_client, for_subscriber, for_anonymous) = match action {
+            Action::Publish => (
+                options.allow_publish_for_client,
+                options.allow_publish_for_subscriber,
+                options.allow_publish_for_anonymous,
+            ),
+            Action::History => (
+                options.allow_history_for_client,
+                options.allow_history_for_subscriber,
+                options.allow_history_for_anonymous,
+            ),
+            Action::Presence => (
+                options.allow_presence_for_client,
+                options.allow_presence_for_subscriber,
+                options.allow_presence_for_anonymous,
+            ),
+        };
+        let granted = for_client || (for_subscriber && self.position_of(channel).is_some());
+        granted && (!self.user().is_empty() || for_anonymous)
+    }
+}
+
+/// Whether a channel is to be read as a subject pattern: it has wildcard tokens and
+/// its namespace allows them. The namespace itself is never a wildcard, and without a
+/// namespace in the name all that the pattern covers must have the same options.
+pub(super) fn is_wildcard(
+    cx: Context<'_>,
+    channel: &str,
+    options: &ChannelOptions,
+) -> Result<bool, ErrorCode> {
+    if !options.allow_wildcard_subscribe {
+        return Ok(false);
+    }
+    let Ok(pattern) = Pattern::new(channel) else {
+        return Ok(false);
+    };
+    if pattern.is_literal() {
+        return Ok(false);
+    }
+    match namespace_of(channel) {
+        Some(namespace) if namespace.contains(['*', '>']) => Err(ErrorCode::PermissionDenied),
+        Some(_) => Ok(true),
+        // Without a namespace in the name a leading wildcard would cross namespaces.
+        None if channel.starts_with(['*', '>']) => Err(ErrorCode::PermissionDenied),
+        None if !cx.settings.namespaces.agree_on(&pattern) => Err(ErrorCode::PermissionDenied),
+        None => Ok(true),
+    }
+}
