@@ -315,10 +315,6 @@ pub struct Connection {
 pub struct ConnectionDetail {
     /// What the list shows.
     pub connection: Connection,
-    /// The SDK's name, as the client says.
-    pub name: String,
-    /// The SDK's version, as the client says.
-    pub version: String,
     /// When it expires, in Unix seconds; `None` means never.
     pub expires_at: Option<u64>,
     /// The channels it is subscribed to.

@@ -1,18 +1,411 @@
 //! Puts the parts together and runs them.
+//!
+//! The order is the point of this file: everything is bound before anything is
+//! announced, what serves is started before it is called ready, and on the way out
+//! readiness goes first and the admin face last.
 
-use crate::config::Loaded;
+mod control;
+mod live;
+mod tls;
+mod upkeep;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use admin::{HttpMetrics, ListenerLimits, Readiness, Stage};
+use arc_swap::ArcSwap;
+use auth::{AdminTokens, KeySets, Revocations};
+use bus::{MemoryBus, MemoryConfig};
+use edge::door::Door;
+use edge::fleet::{Crew, Fleet};
+use edge::front::{self, Front};
+use edge::live::Current;
+use edge::tls::TlsStream;
+use lifecycle::{CancellationToken, Clock, Hangups, Stops, Tasks};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use crate::config::{Config, Loaded, ProxyProtocol};
 use crate::logging::Logging;
-use crate::reload::Source;
+use crate::reload::{Outcome, Reloader, Source};
+use control::Gateway;
+use tls::Certificates;
+
+/// How long tasks may take to end after the drain.
+const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Why the gateway could not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum AssemblyError {
-    /// No worker could be started.
-    #[error("no worker could be started")]
-    NoWorkers,
+    /// The background runtime could not be started.
+    #[error("background runtime could not be started: {0}")]
+    Runtime(#[source] io::Error),
+    /// A listener could not be bound.
+    #[error("listener {listener} could not be bound to {address}: {source}")]
+    Bind {
+        /// Which one.
+        listener: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The settings can't be put into force.
+    #[error("configuration can't be put into force: {0}")]
+    Settings(String),
+    /// Something kept on disk can't be used.
+    #[error("data folder can't be used: {0}")]
+    Data(String),
+    /// A worker could not be started.
+    #[error(transparent)]
+    Fleet(#[from] edge::fleet::FleetError),
 }
 
 /// Serves until told to stop.
-pub fn run(_source: Source, _loaded: Loaded, _logging: Logging) -> Result<(), AssemblyError> {
-    Err(AssemblyError::NoWorkers)
+pub fn run(source: Source, loaded: Loaded, logging: Logging) -> Result<(), AssemblyError> {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let runtime = lifecycle::background_runtime(threads).map_err(AssemblyError::Runtime)?;
+    let served = runtime.block_on(serve(source, loaded, logging));
+    // Whoever still runs has had its grace.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), AssemblyError> {
+    let mut stops = Stops::listen().map_err(AssemblyError::Runtime)?;
+    let hangups = Hangups::listen().map_err(AssemblyError::Runtime)?;
+    let (parts, listeners) = build(&loaded.config)?;
+    warn_of_looseness(&loaded.config);
+    listeners.announce(&loaded.config);
+
+    let fleet = Fleet::start(parts.crew(&loaded.config))?;
+    let drain_asked = CancellationToken::new();
+    let accepting = CancellationToken::new();
+    let admin_stop = CancellationToken::new();
+    parts.tasks.spawn(
+        "front",
+        parts.front(&loaded.config, &fleet).serve(listeners.main, accepting.clone()),
+    );
+
+    let settings = Arc::new(ArcSwap::from_pointee(live::admin_settings(&loaded.config)));
+    let reloader = Reloader::new(source, loaded);
+    let gateway = Arc::new(Gateway {
+        fleet: Arc::clone(&fleet),
+        bus: Arc::clone(&parts.bus),
+        current: Arc::clone(&parts.current),
+        revocations: Arc::clone(&parts.revocations),
+        config: ArcSwap::from(reloader.running()),
+        reload: reloader.handle(),
+        drain: drain_asked.clone(),
+        clock: parts.clock,
+        tasks: parts.tasks.clone(),
+        node: parts.node.clone(),
+    });
+    spawn_admin(&parts, &gateway, &settings, admin_stop.clone(), listeners.admin);
+    spawn_upkeep(&parts, &fleet);
+    spawn_reload(&parts, reloader, hangups, &gateway, &settings, logging);
+    parts.readiness.advance(Stage::Ready);
+
+    tokio::select! {
+        () = stops.next() => info!("stop signal received, draining"),
+        () = drain_asked.cancelled() => info!("drain requested, draining"),
+    }
+    let config = gateway.config.load_full();
+    tokio::select! {
+        () = drain(&config, &parts, &accepting, &fleet) => info!("drained"),
+        () = stops.next() => warn!("second stop signal received, ending at once"),
+    }
+    fleet.stop(&parts.tasks).await;
+    admin_stop.cancel();
+    if !parts.tasks.stop(STOP_GRACE).await {
+        warn!(tasks = parts.tasks.running(), "tasks were still running at the end");
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// What is built before anything runs.
+struct Parts {
+    clock: Clock,
+    tasks: Tasks,
+    current: Current,
+    certificates: Certificates,
+    key_sets: Arc<KeySets>,
+    door: Arc<Door>,
+    bus: Arc<MemoryBus>,
+    revocations: Arc<Revocations>,
+    admin_tokens: Arc<AdminTokens>,
+    edge_metrics: Arc<edge::metrics::Metrics>,
+    http_metrics: HttpMetrics,
+    reload_metrics: ReloadMetrics,
+    registry: Arc<Registry>,
+    readiness: Readiness,
+    node: String,
+}
+
+/// The sockets, bound.
+struct Bound {
+    main: Vec<TcpListener>,
+    admin: TcpListener,
+}
+
+#[derive(Debug, Clone, Default)]
+struct ReloadMetrics {
+    applied: Counter,
+    refused: Counter,
+}
+
+fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
+    let listeners = Bound::bind(config)?;
+    let clock = Clock::start();
+    let data = |error: &dyn std::fmt::Display| AssemblyError::Data(error.to_string());
+    let revocations = Revocations::open(Some(&config.data_dir)).map_err(|error| data(&error))?;
+    let admin_tokens = AdminTokens::open(&config.data_dir).map_err(|error| data(&error))?;
+    let certificates = Certificates::load(config).map_err(AssemblyError::Settings)?;
+    let key_sets = Arc::new(KeySets::new());
+    let node = live::random_id();
+    let live = live::live(config, &key_sets, clock, &node).map_err(AssemblyError::Settings)?;
+
+    let mut registry = Registry::default();
+    let edge_metrics = Arc::new(edge::metrics::Metrics::new(&mut registry));
+    let http_metrics = HttpMetrics::new(&mut registry);
+    let reload_metrics = ReloadMetrics::new(&mut registry);
+    let memory = &config.bus.memory;
+    let bus = Arc::new(MemoryBus::new(&MemoryConfig {
+        history_bytes_max: memory.history_bytes_max,
+        channels_max: memory.channels_max,
+        ..MemoryConfig::default()
+    }));
+    upkeep::register(&mut registry, &bus, &certificates);
+    let parts = Parts {
+        clock,
+        tasks: Tasks::new(),
+        current: Arc::new(ArcSwap::from_pointee(live)),
+        certificates,
+        key_sets,
+        door: Arc::new(Door::default()),
+        bus,
+        revocations: Arc::new(revocations),
+        admin_tokens: Arc::new(admin_tokens),
+        edge_metrics,
+        http_metrics,
+        reload_metrics,
+        registry: Arc::new(registry),
+        readiness: Readiness::default(),
+        node,
+    };
+    Ok((parts, listeners))
+}
+
+impl Parts {
+    fn crew(&self, config: &Config) -> Crew {
+        Crew {
+            bus: Arc::clone(&self.bus),
+            current: Arc::clone(&self.current),
+            fixed: live::fixed(config),
+            tasks: self.tasks.clone(),
+            revocations: Arc::clone(&self.revocations),
+            clock: self.clock,
+            door: Arc::clone(&self.door),
+            metrics: Arc::clone(&self.edge_metrics),
+        }
+    }
+
+    fn front(&self, config: &Config, fleet: &Arc<Fleet>) -> Arc<Front> {
+        Arc::new(Front {
+            fleet: Arc::clone(fleet),
+            current: Arc::clone(&self.current),
+            door: Arc::clone(&self.door),
+            metrics: Arc::clone(&self.edge_metrics),
+            clock: self.clock,
+            tasks: self.tasks.clone(),
+            tls: self.certificates.main_config(),
+            proxy_protocol: config.listeners.main.proxy_protocol == ProxyProtocol::On,
+            handshakes_pending: config.limits.handshakes_pending,
+        })
+    }
+}
+
+impl Bound {
+    fn bind(config: &Config) -> Result<Self, AssemblyError> {
+        let refuse = |listener, address| {
+            move |source| AssemblyError::Bind { listener, address, source }
+        };
+        let wanted = config.listeners.main.address;
+        // One listener per worker where the system spreads connections over them.
+        let count = if cfg!(target_os = "linux") { live::workers(config) } else { 1 };
+        let first = front::bind(wanted, count > 1).map_err(refuse("main", wanted))?;
+        // Port 0 is chosen once, for all.
+        let address = first.local_addr().map_err(refuse("main", wanted))?;
+        let mut main = vec![first];
+        for _ in 1..count {
+            main.push(front::bind(address, true).map_err(refuse("main", address))?);
+        }
+        let wanted = config.listeners.admin.address;
+        let admin = front::bind(wanted, false).map_err(refuse("admin", wanted))?;
+        Ok(Self { main, admin })
+    }
+
+    /// Says where everything is: in the log for machines, in plain words for people.
+    fn announce(&self, config: &Config) {
+        let address = |listener: Option<&TcpListener>| {
+            listener.and_then(|listener| listener.local_addr().ok())
+        };
+        if let Some(main) = address(self.main.first()) {
+            let is_tls = config.listeners.main.tls.is_some();
+            info!(listener = "main", address = %main, tls = is_tls, "listening");
+            if config.demo.is_on() {
+                let scheme = if is_tls { "https" } else { "http" };
+                info!(url = %format!("{scheme}://{main}/"), "playground is open in the demo");
+            }
+        }
+        if let Some(admin) = address(Some(&self.admin)) {
+            let is_tls = config.listeners.admin.tls.is_some();
+            info!(listener = "admin", address = %admin, tls = is_tls, "listening");
+        }
+    }
+}
+
+impl ReloadMetrics {
+    fn new(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "tidegate_reloads_applied",
+            "Configurations put into force while running",
+            metrics.applied.clone(),
+        );
+        registry.register(
+            "tidegate_reloads_refused",
+            "Configurations refused while running, the old one kept",
+            metrics.refused.clone(),
+        );
+        metrics
+    }
+}
+
+fn spawn_admin(
+    parts: &Parts,
+    gateway: &Arc<Gateway>,
+    settings: &Arc<ArcSwap<admin::Settings>>,
+    stop: CancellationToken,
+    listener: TcpListener,
+) {
+    let tokens = Arc::clone(&parts.admin_tokens);
+    let router = admin::router(admin::State {
+        control: Arc::clone(gateway),
+        settings: Arc::clone(settings),
+        tokens: Arc::new(move |presented| tokens.check(presented)),
+        readiness: parts.readiness.clone(),
+        registry: Arc::clone(&parts.registry),
+        metrics: parts.http_metrics.clone(),
+        clock: parts.clock,
+    });
+    let limits = ListenerLimits::default();
+    let stopped = async move { stop.cancelled().await };
+    match parts.certificates.admin_config() {
+        None => parts.tasks.spawn("admin", admin::serve(listener, router, limits, stopped)),
+        Some(config) => {
+            let accept = move |tcp| {
+                let config = Arc::clone(&config);
+                async move { TlsStream::accept(config, tcp).await.map_err(io::Error::other) }
+            };
+            let serving = admin::serve_with(listener, router, limits, accept, stopped);
+            parts.tasks.spawn("admin", serving);
+        }
+    }
+}
+
+fn spawn_upkeep(parts: &Parts, fleet: &Arc<Fleet>) {
+    let upkeep = upkeep::Upkeep {
+        clock: parts.clock,
+        tasks: parts.tasks.clone(),
+        bus: Arc::clone(&parts.bus),
+        door: Arc::clone(&parts.door),
+        fleet: Arc::clone(fleet),
+        revocations: Arc::clone(&parts.revocations),
+        metrics: Arc::clone(&parts.edge_metrics),
+    };
+    parts.tasks.spawn("upkeep", upkeep.run(parts.tasks.stopping()));
+    // Revocations act at once, not at the next round.
+    let (fleet, mut changed) = (Arc::clone(fleet), parts.revocations.subscribe());
+    let stopping = parts.tasks.stopping();
+    parts.tasks.spawn("revocations", async move {
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                change = changed.changed() => match change {
+                    Ok(()) => fleet.sweep_revoked(),
+                    Err(_) => return,
+                },
+            }
+        }
+    });
+}
+
+fn spawn_reload(
+    parts: &Parts,
+    reloader: Reloader,
+    hangups: Hangups,
+    gateway: &Arc<Gateway>,
+    settings: &Arc<ArcSwap<admin::Settings>>,
+    logging: Logging,
+) {
+    let (gateway, settings) = (Arc::clone(gateway), Arc::clone(settings));
+    let (current, key_sets) = (Arc::clone(&parts.current), Arc::clone(&parts.key_sets));
+    let (clock, node) = (parts.clock, parts.node.clone());
+    let certificates = parts.certificates.clone();
+    let apply = move |config: Arc<Config>| {
+        // Whatever may fail comes first; from the swap on nothing does.
+        let live = live::live(&config, &key_sets, clock, &node)?;
+        certificates.reload(&config)?;
+        current.store(Arc::new(live));
+        settings.store(Arc::new(live::admin_settings(&config)));
+        logging.set_levels(&config.log);
+        gateway.config.store(config);
+        Ok(())
+    };
+    let metrics = parts.reload_metrics.clone();
+    let observe = move |outcome: &Outcome| match outcome {
+        Outcome::Unchanged => {}
+        Outcome::Applied { .. } => {
+            metrics.applied.inc();
+        }
+        Outcome::Refused(_) => {
+            metrics.refused.inc();
+        }
+    };
+    parts.tasks.spawn("reload", reloader.run(hangups, parts.tasks.stopping(), apply, observe));
+}
+
+async fn drain(config: &Config, parts: &Parts, accepting: &CancellationToken, fleet: &Fleet) {
+    // Balancers look at readiness: they get their time before anything is refused.
+    parts.readiness.advance(Stage::Draining);
+    tokio::time::sleep(config.drain.delay).await;
+    accepting.cancel();
+    fleet.drain(parts.clock, config.drain.rate, config.drain.grace).await;
+}
+
+/// What loosens security is said once, at the start.
+fn warn_of_looseness(config: &Config) {
+    if config.demo.is_on() {
+        warn!("demo is on: anybody who reaches the main listener gets a token for channels demo:*");
+    }
+    if config.client.settings.allow_anonymous_connect_without_token {
+        warn!("clients without a token may connect as anonymous");
+    }
+    if config.access.allowed_origins.iter().any(|rule| rule.as_str() == "*") {
+        warn!("pages of all origins may connect");
+    }
+    for (listener, address, is_tls) in [
+        ("main", config.listeners.main.address, config.listeners.main.tls.is_some()),
+        ("admin", config.listeners.admin.address, config.listeners.admin.tls.is_some()),
+    ] {
+        if !address.ip().is_loopback() && !is_tls {
+            warn!(listener, %address, "listener is reachable from outside and has no TLS");
+        }
+    }
 }

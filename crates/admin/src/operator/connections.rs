@@ -64,8 +64,6 @@ pub(super) async fn show<C: Operator>(control: &C, uri: &Uri) -> Result<Response
     struct Detail<'a> {
         #[serde(flatten)]
         shape: Shape<'a>,
-        name: &'a str,
-        version: &'a str,
         expires_at: Option<u64>,
         channel_names: &'a [String],
     }
@@ -74,8 +72,6 @@ pub(super) async fn show<C: Operator>(control: &C, uri: &Uri) -> Result<Response
     };
     let body = Detail {
         shape: Shape::from(&detail.connection),
-        name: &detail.name,
-        version: &detail.version,
         expires_at: detail.expires_at,
         channel_names: &detail.channels,
     };

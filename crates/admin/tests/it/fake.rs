@@ -191,8 +191,6 @@ impl Operator for Fake {
     async fn connection(&self, client: &str) -> Result<Option<ConnectionDetail>, OperatorError> {
         Ok((client == "c001").then(|| ConnectionDetail {
             connection: connection("c001"),
-            name: "js".to_owned(),
-            version: "5.3".to_owned(),
             expires_at: None,
             channels: vec!["chat:hall".to_owned()],
         }))

@@ -73,9 +73,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> TlsStream<T> {
                 return Err(AcceptError::Socket(io::ErrorKind::UnexpectedEof.into()));
             }
             let outcome = stream.process(count);
+            if outcome.is_ok() && !stream.state.is_handshaking() {
+                // What is left to say goes with the first read or write: the peer may
+                // not read before it has written.
+                break;
+            }
             // An alert is sent too, so that the peer learns why.
             let sent = stream.socket.write_all(&stream.out).await;
-            stream.out = Vec::new();
+            stream.out.clear();
             match outcome.map_err(AcceptError::Tls)? {
                 Reading::Open => sent.map_err(AcceptError::Socket)?,
                 Reading::PeerClosed => {

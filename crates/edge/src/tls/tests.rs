@@ -77,6 +77,8 @@ struct Pair {
     server: TlsState,
     /// What the server received.
     plaintext: Vec<u8>,
+    /// What the client received and was not asked for yet.
+    client_plaintext: Vec<u8>,
     out: Vec<u8>,
     reading: Reading,
     /// How many bytes reach the server at once.
@@ -90,6 +92,7 @@ impl Pair {
             client: ClientConnection::new(Arc::clone(client), name).unwrap(),
             server: TlsState::new(Arc::clone(&site.config)).unwrap(),
             plaintext: Vec::new(),
+            client_plaintext: Vec::new(),
             out: Vec::new(),
             reading: Reading::Open,
             portion,
@@ -129,15 +132,17 @@ impl Pair {
         while !rest.is_empty() {
             self.client.read_tls(&mut rest).unwrap();
             self.client.process_new_packets().unwrap();
+            // Ends with an error when there is no more for now.
+            self.client
+                .reader()
+                .read_to_end(&mut self.client_plaintext)
+                .ok();
         }
     }
 
     /// What the client has received.
     fn client_received(&mut self) -> Vec<u8> {
-        let mut received = Vec::new();
-        // Ends with an error when there is no more for now.
-        self.client.reader().read_to_end(&mut received).ok();
-        received
+        std::mem::take(&mut self.client_plaintext)
     }
 
     fn client_sends(&mut self, data: &[u8]) {

@@ -1,6 +1,7 @@
 //! The asynchronous stream, against another implementation of one.
 
 use std::io;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -35,19 +36,22 @@ async fn much_goes_both_ways_at_once_through_a_narrow_pipe() {
             let (mut client_reads, mut client_writes) = tokio::io::split(client);
             let (mut server_reads, mut server_writes) = tokio::io::split(server);
             let (mut to_client, mut to_server) = (Vec::new(), Vec::new());
-            let outcome = tokio::join!(
-                async {
-                    client_writes.write_all(&data).await?;
-                    client_writes.shutdown().await
-                },
-                async {
-                    server_writes.write_all(&data).await?;
-                    server_writes.flush().await?;
-                    server_writes.shutdown().await
-                },
-                client_reads.read_to_end(&mut to_client),
-                server_reads.read_to_end(&mut to_server),
-            );
+            let exchange = async {
+                tokio::join!(
+                    async {
+                        client_writes.write_all(&data).await?;
+                        client_writes.shutdown().await
+                    },
+                    async {
+                        server_writes.write_all(&data).await?;
+                        server_writes.flush().await?;
+                        server_writes.shutdown().await
+                    },
+                    client_reads.read_to_end(&mut to_client),
+                    server_reads.read_to_end(&mut to_server),
+                )
+            };
+            let outcome = tokio::time::timeout(DEADLINE, exchange).await.unwrap();
             outcome.0.unwrap();
             outcome.1.unwrap();
             outcome.2.unwrap();
@@ -128,3 +132,6 @@ async fn a_client_that_goes_away_ends_the_handshake() {
     let outcome = TlsStream::accept(site.config.clone(), far).await;
     assert!(matches!(outcome.err(), Some(AcceptError::Socket(_))));
 }
+
+/// Far more than any of it takes.
+const DEADLINE: Duration = Duration::from_secs(20);

@@ -1,0 +1,425 @@
+//! What the admin face asks, carried out on fleet and bus.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use admin::control::{
+    Connection, ConnectionDetail, ConnectionFilter, History, HistoryLimit, HistoryQuery, Node,
+    Page, PresenceStats, Publication, PublishOptions, RefreshOptions, Reloaded,
+    Revocation as ListedRevocation, RevocationExpiry, RevocationRequest, RevokedSubject, Selector,
+    SubscribeOptions,
+};
+use admin::{ApiError, Control, Operator, OperatorError};
+use arc_swap::ArcSwap;
+use auth::revocation::Revoked;
+use auth::{Revocation, Revocations};
+use bus::{BusError, MemoryBus, Now, Publish};
+use bytes::Bytes;
+use edge::fleet::{Fleet, Glimpse, Select};
+use edge::live::Current;
+use lifecycle::{CancellationToken, Clock, Tasks};
+use protocol::channel::Channel;
+use protocol::code::{Disconnect, UnsubscribeCode};
+use protocol::codec::Encoding;
+use protocol::message::{ClientInfo, StreamPosition};
+use protocol::session::{ClientId, Operation, ServerSubscribe};
+use protocol::settings::ResolvedOptions;
+use router::Framing;
+
+use crate::config::Config;
+use crate::reload::{Outcome, ReloadHandle};
+
+/// How long a revocation is kept where nobody says: longer than tokens should live.
+const REVOCATION_TTL: Duration = Duration::from_secs(30 * 86_400);
+
+/// The gateway as the admin face sees it.
+pub(super) struct Gateway {
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) bus: Arc<MemoryBus>,
+    pub(super) current: Current,
+    pub(super) revocations: Arc<Revocations>,
+    pub(super) config: ArcSwap<Config>,
+    pub(super) reload: ReloadHandle,
+    pub(super) drain: CancellationToken,
+    pub(super) clock: Clock,
+    pub(super) tasks: Tasks,
+    pub(super) node: String,
+}
+
+impl Gateway {
+    fn now(&self) -> Now {
+        Now { mono_ms: self.clock.mono_ms(), unix_ms: self.clock.unix_ms() }
+    }
+
+    /// The options of a channel that is named well enough to exist.
+    fn options(&self, channel: &str) -> Result<Arc<ResolvedOptions>, ApiError> {
+        let live = self.current.load();
+        let namespaces = &live.session.namespaces;
+        if channel.is_empty() || channel.len() > namespaces.max_length() {
+            return Err(ApiError::BadRequest);
+        }
+        namespaces.resolve(channel).map(Arc::clone).ok_or(ApiError::UnknownChannel)
+    }
+}
+
+impl Control for Gateway {
+    async fn publish(
+        &self,
+        channel: &str,
+        data: Bytes,
+        options: PublishOptions,
+    ) -> Result<Option<StreamPosition>, ApiError> {
+        let resolved = self.options(channel)?;
+        if data.is_empty() {
+            return Err(ApiError::BadRequest);
+        }
+        let history = match options.skip_history {
+            true => None,
+            false => router::policy(&resolved.options),
+        };
+        let keeps_history = history.is_some();
+        let publish = Publish {
+            history,
+            tags: (!options.tags.is_empty()).then(|| Box::new(options.tags)),
+            idempotency_key: options.idempotency_key,
+            version: options.version,
+            version_epoch: options.version_epoch,
+            // A copy of its own, so that history does not keep the request alive.
+            ..Publish::new(Channel::new(channel), Bytes::copy_from_slice(&data))
+        };
+        let published = self.bus.publish(self.now(), publish).map_err(api_error)?;
+        Ok(published.position.filter(|_| keeps_history).map(Into::into))
+    }
+
+    async fn subscribe(
+        &self,
+        selector: Selector,
+        channel: &str,
+        options: SubscribeOptions,
+    ) -> Result<(), ApiError> {
+        self.options(channel)?;
+        let subscribe = ServerSubscribe {
+            channel: channel.to_owned(),
+            info: options.info,
+            data: options.data,
+            overrides: options.overrides,
+            recover_since: options.recover_since,
+            expires_at: options.expire_at.unwrap_or(0),
+        };
+        self.operate(&selector, Vec::new(), &Operation::Subscribe(Box::new(subscribe)));
+        Ok(())
+    }
+
+    async fn unsubscribe(&self, selector: Selector, channel: &str) -> Result<(), ApiError> {
+        if channel.is_empty() {
+            return Err(ApiError::BadRequest);
+        }
+        let code = UnsubscribeCode::SERVER_UNSUBSCRIBE;
+        let operation = Operation::Unsubscribe { channel: channel.into(), code };
+        self.operate(&selector, Vec::new(), &operation);
+        Ok(())
+    }
+
+    async fn disconnect(
+        &self,
+        selector: Selector,
+        whitelist: Vec<String>,
+        disconnect: Disconnect,
+    ) -> Result<(), ApiError> {
+        let except =
+            whitelist.iter().filter_map(|client| ClientId::from_str(client).ok()).collect();
+        self.operate(&selector, except, &Operation::Disconnect(disconnect));
+        Ok(())
+    }
+
+    async fn refresh(
+        &self,
+        selector: Selector,
+        options: RefreshOptions,
+    ) -> Result<(), ApiError> {
+        let operation = Operation::Refresh {
+            expired: options.expired,
+            expires_at: Some(options.expire_at.unwrap_or(0)),
+            info: options.info,
+        };
+        self.operate(&selector, Vec::new(), &operation);
+        Ok(())
+    }
+
+    async fn presence(&self, channel: &str) -> Result<BTreeMap<String, ClientInfo>, ApiError> {
+        self.with_presence(channel)?;
+        let present = self.bus.presence(&Channel::new(channel));
+        Ok(present
+            .into_iter()
+            .map(|info| (info.client.clone(), info.as_ref().clone()))
+            .collect())
+    }
+
+    async fn presence_stats(&self, channel: &str) -> Result<PresenceStats, ApiError> {
+        self.with_presence(channel)?;
+        let stats = self.bus.presence_stats(&Channel::new(channel));
+        Ok(PresenceStats { clients: stats.clients as u64, users: stats.users as u64 })
+    }
+
+    async fn history(&self, channel: &str, query: HistoryQuery) -> Result<History, ApiError> {
+        let resolved = self.options(channel)?;
+        let policy = router::policy(&resolved.options).ok_or(ApiError::NotAvailable)?;
+        if query.reverse && query.since.as_ref().is_some_and(|since| since.offset == 0) {
+            return Err(ApiError::BadRequest);
+        }
+        let asked = bus::HistoryQuery {
+            since: query.since.as_ref().map(|since| since.offset),
+            limit: match query.limit {
+                HistoryLimit::PositionOnly => bus::HistoryLimit::PositionOnly,
+                HistoryLimit::AtMost(most) => bus::HistoryLimit::AtMost(most as usize),
+                HistoryLimit::All => bus::HistoryLimit::All,
+            },
+            reverse: query.reverse,
+        };
+        let found = self
+            .bus
+            .history(self.now(), &Channel::new(channel), &policy, asked)
+            .map_err(api_error)?;
+        let top = StreamPosition::from(found.top);
+        if let Some(since) = &query.since {
+            let same_stream = since.epoch.is_empty() || since.epoch == top.epoch;
+            let is_held = query.reverse || found.holds_all_after(since.offset);
+            if !same_stream || !is_held {
+                return Err(ApiError::UnrecoverablePosition);
+            }
+        }
+        let publications = found
+            .publications
+            .iter()
+            .filter_map(|message| message.publication())
+            .map(|publication| {
+                let told = router::publication(publication);
+                Publication {
+                    data: told.data,
+                    info: told.info,
+                    offset: told.offset,
+                    tags: told.tags,
+                }
+            })
+            .collect();
+        Ok(History { publications, top })
+    }
+
+    async fn history_remove(&self, channel: &str) -> Result<(), ApiError> {
+        let resolved = self.options(channel)?;
+        if !resolved.options.has_history() {
+            return Err(ApiError::NotAvailable);
+        }
+        self.bus.remove_history(&Channel::new(channel));
+        Ok(())
+    }
+
+    async fn channels(&self, pattern: &str) -> Result<BTreeMap<String, u64>, ApiError> {
+        let matches: Box<dyn Fn(&str) -> bool + Send> = match pattern {
+            "" => Box::new(|_| true),
+            pattern => {
+                let glob = globset::GlobBuilder::new(pattern)
+                    .literal_separator(false)
+                    .build()
+                    .map_err(|_| ApiError::BadRequest)?
+                    .compile_matcher();
+                Box::new(move |channel| glob.is_match(channel))
+            }
+        };
+        let channels = self.fleet.channels().await;
+        Ok(channels
+            .into_iter()
+            .filter(|(channel, _)| matches(channel))
+            .map(|(channel, count)| (channel, count as u64))
+            .collect())
+    }
+
+    async fn info(&self) -> Result<Vec<Node>, ApiError> {
+        let channels = self.fleet.channels().await;
+        Ok(vec![Node {
+            uid: self.node.clone(),
+            name: "tidegate".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            clients: self.fleet.connection_count() as u64,
+            users: self.fleet.users() as u64,
+            channels: channels.len() as u64,
+            subscriptions: channels.values().map(|count| *count as u64).sum(),
+            uptime: self.clock.elapsed(),
+        }])
+    }
+}
+
+impl Gateway {
+    fn with_presence(&self, channel: &str) -> Result<(), ApiError> {
+        let resolved = self.options(channel)?;
+        if resolved.options.presence { Ok(()) } else { Err(ApiError::NotAvailable) }
+    }
+
+    fn operate(&self, selector: &Selector, except: Vec<ClientId>, operation: &Operation) {
+        let client = selector.client.as_deref().map(ClientId::from_str);
+        let session = selector.session.as_deref().map(uuid::Uuid::parse_str);
+        // An id that is none names no connection, and that is no error.
+        let (Ok(client), Ok(session)) = (client.transpose(), session.transpose()) else { return };
+        let session = session.map(|session| session.as_u128());
+        let select = Select { client, session, except };
+        self.fleet.operate(&selector.user, &select, operation);
+    }
+}
+
+impl Operator for Gateway {
+    async fn connections(
+        &self,
+        filter: ConnectionFilter,
+        page: Page,
+    ) -> Result<Vec<Connection>, OperatorError> {
+        let mut found: Vec<Glimpse> = self.fleet.connections().await;
+        found.retain(|glimpse| {
+            filter.user.as_ref().is_none_or(|user| *user == glimpse.user)
+                && filter.address.is_none_or(|address| address == glimpse.address)
+                && filter.channel.as_ref().is_none_or(|name| glimpse.channels.contains(name))
+        });
+        let mut listed: Vec<Connection> = found.iter().map(connection).collect();
+        listed.sort_unstable_by(|one, other| one.client.cmp(&other.client));
+        if let Some(after) = &page.after {
+            listed.retain(|connection| connection.client > *after);
+        }
+        listed.truncate(page.limit);
+        Ok(listed)
+    }
+
+    async fn connection(&self, client: &str) -> Result<Option<ConnectionDetail>, OperatorError> {
+        let Ok(client) = ClientId::from_str(client) else { return Ok(None) };
+        let found = self.fleet.connections().await;
+        Ok(found.into_iter().find(|glimpse| glimpse.client == client).map(|glimpse| {
+            ConnectionDetail {
+                connection: connection(&glimpse),
+                expires_at: (glimpse.expires_at != 0).then_some(glimpse.expires_at),
+                channels: glimpse.channels,
+            }
+        }))
+    }
+
+    async fn close(&self, client: &str, disconnect: Disconnect) -> Result<bool, OperatorError> {
+        match ClientId::from_str(client) {
+            Ok(client) => Ok(self.fleet.disconnect_client(client, disconnect).await),
+            Err(_) => Ok(false),
+        }
+    }
+
+    async fn revocations(&self) -> Result<Vec<ListedRevocation>, OperatorError> {
+        Ok(self.revocations.list().into_iter().map(listed).collect())
+    }
+
+    async fn revoke(&self, request: RevocationRequest) -> Result<ListedRevocation, OperatorError> {
+        let now_s = self.clock.unix_ms() / 1_000;
+        let expires_at = match request.expiry {
+            RevocationExpiry::Default => now_s + REVOCATION_TTL.as_secs(),
+            RevocationExpiry::In(ttl) => now_s.saturating_add(ttl.as_secs()),
+            RevocationExpiry::At(at) if at <= now_s => {
+                return Err(OperatorError::Refused("expires_at lies in the past".to_owned()));
+            }
+            RevocationExpiry::At(at) => at,
+        };
+        let revoked = match request.subject {
+            RevokedSubject::User(user) => Revoked::User { user, issued_before: now_s + 1 },
+            RevokedSubject::TokenId(token_id) => Revoked::Token { token_id },
+        };
+        let revocation = Revocation { revoked, expires_at };
+        let (revocations, entry) = (Arc::clone(&self.revocations), revocation.clone());
+        self.on_disk(move || revocations.add(entry, now_s)).await?;
+        Ok(ListedRevocation { reason: request.reason, ..listed(revocation) })
+    }
+
+    async fn reinstate(&self, subject: RevokedSubject) -> Result<bool, OperatorError> {
+        let entries = self.revocations.list().into_iter().map(|entry| entry.revoked);
+        let wanted: Vec<Revoked> = entries
+            .filter(|revoked| match (revoked, &subject) {
+                (Revoked::User { user, .. }, RevokedSubject::User(wanted)) => user == wanted,
+                (Revoked::Token { token_id }, RevokedSubject::TokenId(wanted)) => {
+                    token_id == wanted
+                }
+                _ => false,
+            })
+            .collect();
+        let revocations = Arc::clone(&self.revocations);
+        self.on_disk(move || {
+            let mut any = false;
+            for revoked in &wanted {
+                any |= revocations.remove(revoked)?;
+            }
+            Ok(any)
+        })
+        .await
+    }
+
+    async fn reload(&self) -> Result<Reloaded, OperatorError> {
+        match self.reload.reload().await {
+            Some(Outcome::Unchanged) => Ok(Reloaded::default()),
+            Some(Outcome::Applied { kept }) => {
+                let restart_needed = kept.into_iter().map(str::to_owned).collect();
+                Ok(Reloaded { restart_needed, ..Reloaded::default() })
+            }
+            Some(Outcome::Refused(reason)) => Err(OperatorError::Refused(reason)),
+            None => Err(OperatorError::Failed("the gateway is stopping".to_owned())),
+        }
+    }
+
+    async fn drain(&self) -> Result<(), OperatorError> {
+        self.drain.cancel();
+        Ok(())
+    }
+
+    async fn config(&self) -> Result<serde_json::Value, OperatorError> {
+        serde_json::to_value(self.config.load_full().as_ref())
+            .map_err(|error| OperatorError::Failed(error.to_string()))
+    }
+}
+
+impl Gateway {
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, auth::revocation::RevocationError> + Send + 'static,
+    ) -> Result<T, OperatorError> {
+        match self.tasks.blocking(work).await {
+            Some(Ok(done)) => Ok(done),
+            Some(Err(error)) => Err(OperatorError::Failed(error.to_string())),
+            None => Err(OperatorError::Failed("the change could not be made".to_owned())),
+        }
+    }
+}
+
+fn connection(glimpse: &Glimpse) -> Connection {
+    Connection {
+        client: glimpse.client.to_string(),
+        user: glimpse.user.clone(),
+        address: SocketAddr::new(glimpse.address, 0),
+        transport: match glimpse.flavor.framing {
+            Framing::WebSocket { .. } => "websocket",
+            Framing::Stream => "http_stream",
+            Framing::Events => "sse",
+        },
+        encoding: match glimpse.flavor.encoding {
+            Encoding::Json => "json",
+            Encoding::Protobuf => "protobuf",
+        },
+        connected_at: glimpse.since_unix_ms / 1_000,
+        channels: glimpse.channels.iter().collect::<HashSet<_>>().len(),
+        queue_bytes: glimpse.queue_bytes,
+    }
+}
+
+fn listed(revocation: Revocation) -> ListedRevocation {
+    let (subject, issued_before) = match revocation.revoked {
+        Revoked::User { user, issued_before } => (RevokedSubject::User(user), Some(issued_before)),
+        Revoked::Token { token_id } => (RevokedSubject::TokenId(token_id), None),
+    };
+    ListedRevocation { subject, issued_before, expires_at: revocation.expires_at, reason: None }
+}
+
+fn api_error(error: BusError) -> ApiError {
+    tracing::warn!(%error, "server API call was refused by the bus");
+    ApiError::Internal
+}

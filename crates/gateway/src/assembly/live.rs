@@ -1,0 +1,170 @@
+//! From the configuration to what the edge and the admin face work with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use admin::{ApiKeys, ErrorMode as ApiErrorMode};
+use auth::{KeySets, Verifier};
+use edge::live::{Addresses, DemoToken, Door, Fixed, Live, WebSocket};
+use lifecycle::Clock;
+use protocol::session;
+use protocol::settings::Namespaces;
+use websocket::{DeflateConfig, Limits};
+
+use crate::config::{Config, ErrorMode, Network};
+use crate::tokens;
+
+/// How long a demo token is good for: long enough to try things, short enough to see
+/// a refresh.
+const DEMO_TOKEN_TTL: Duration = Duration::from_secs(600);
+
+/// Share of the machine's memory that is used where nothing is configured.
+const MEMORY_SHARE: f64 = 0.8;
+
+/// What may change while running.
+pub(super) fn live(
+    config: &Config,
+    key_sets: &KeySets,
+    clock: Clock,
+    node: &str,
+) -> Result<Live, String> {
+    let namespaces = Namespaces::new(&config.channel)
+        .map_err(|error| format!("channel.{error}"))?;
+    let own_tokens = &config.client.subscription_token;
+    let verifier = Verifier::new(
+        &config.client.token,
+        own_tokens.enabled.then_some(&own_tokens.token),
+        key_sets,
+    )
+    .map_err(|error| format!("client.token: {error}"))?;
+    let origins = config.access.allowed_origins.clone();
+    let nets = |networks: &[Network]| networks.iter().map(|network| network.net()).collect();
+    let limits = &config.limits;
+    Ok(Live {
+        session: session::Settings {
+            client: config.client.settings.clone(),
+            namespaces,
+            rpc_ping: config.rpc.ping.enabled,
+            backlog_max: 4 * config.websocket.message_size_limit,
+            version: env!("CARGO_PKG_VERSION"),
+            node: node.to_owned(),
+        },
+        origins: Box::new(move |origin| origins.iter().any(|rule| rule.admits(origin))),
+        addresses: Addresses {
+            trusted: nets(&config.access.trusted_networks),
+            allow: nets(&config.access.allow),
+            deny: nets(&config.access.deny),
+        },
+        door: Door {
+            connections: limits.connections,
+            connections_per_address: limits.connections_per_address,
+            handshake_rate: limits.handshake_rate,
+            handshake_burst: limits.handshake_burst,
+            handshake_rate_per_address: limits.handshake_rate_per_address,
+            handshake_burst_per_address: limits.handshake_burst_per_address,
+            memory: if limits.memory == 0 { default_memory() } else { limits.memory },
+            handshake_timeout: limits.handshake_timeout,
+            header_size: limits.header_size,
+            headers: limits.headers,
+        },
+        websocket: websocket(config),
+        http_stream_body_max: config
+            .http_stream
+            .enabled
+            .then_some(config.http_stream.max_request_body_size),
+        sse_body_max: config.sse.enabled.then_some(config.sse.max_request_body_size),
+        emulation_body_max: config.emulation.max_request_body_size,
+        verifier: Arc::new(verifier),
+        demo: config.demo.is_on().then(|| demo_tokens(config, clock)),
+    })
+}
+
+fn websocket(config: &Config) -> WebSocket {
+    let websocket = &config.websocket;
+    let compression = &websocket.compression;
+    let message_max = websocket.message_size_limit;
+    WebSocket {
+        enabled: websocket.enabled,
+        limits: Limits {
+            message_max,
+            frame_max: message_max as u64,
+            inflated_max: match compression.inflated_size_limit {
+                0 => message_max,
+                limit => limit,
+            },
+            inflate_ratio_max: compression.inflate_ratio_limit,
+        },
+        deflate: compression.enabled.then(DeflateConfig::default),
+        write_timeout: websocket.write_timeout,
+        control_frame_rate: websocket.control_frame_rate,
+        control_frame_burst: websocket.control_frame_burst,
+    }
+}
+
+/// What stays until the next start.
+pub(super) fn fixed(config: &Config) -> Fixed {
+    Fixed {
+        workers: workers(config),
+        handshakes_pending: config.limits.handshakes_pending,
+        deflate_level: config.websocket.compression.level,
+        deflate_min: config.websocket.compression.min_size,
+    }
+}
+
+/// How many workers there are.
+pub(super) fn workers(config: &Config) -> usize {
+    match config.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    }
+}
+
+/// The part of the admin face's settings that a reload may change.
+pub(super) fn admin_settings(config: &Config) -> admin::Settings {
+    let key = config.http_api.key.reveal().filter(|key| !key.is_empty());
+    admin::Settings {
+        api_keys: ApiKeys::new(key),
+        error_mode: match config.http_api.error_mode {
+            ErrorMode::Body => ApiErrorMode::Body,
+            ErrorMode::Transport => ApiErrorMode::Transport,
+        },
+        body_bytes_max: config.http_api.max_request_body_size,
+        ..admin::Settings::default()
+    }
+}
+
+/// An id that no other process has.
+pub(super) fn random_id() -> String {
+    uuid::Uuid::new_v4().hyphenated().to_string()
+}
+
+fn demo_tokens(config: &Config, clock: Clock) -> edge::live::DemoTokens {
+    let config = config.clone();
+    Box::new(move || {
+        let user = format!("guest-{}", random_id().get(..8).unwrap_or_default());
+        let request = tokens::Request {
+            user: user.clone(),
+            ttl: DEMO_TOKEN_TTL,
+            ..tokens::Request::default()
+        };
+        // The demo has prepared a key; without one the token is empty and refused.
+        let token = tokens::development(&config, request, clock.unix_ms() / 1_000)
+            .unwrap_or_default();
+        DemoToken { user, token, expires_in: DEMO_TOKEN_TTL.as_secs() }
+    })
+}
+
+/// Four fifths of what the machine or the control group offers; 0 (no limit) where
+/// that can't be told.
+fn default_memory() -> u64 {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+        kib.checked_mul(1_024)
+    });
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok());
+    let offered = machine.into_iter().chain(group).min().unwrap_or(0);
+    (offered as f64 * MEMORY_SHARE) as u64
+}

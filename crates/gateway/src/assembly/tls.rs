@@ -1,0 +1,100 @@
+//! The listeners' certificates, and their exchange while running.
+
+use std::sync::Arc;
+
+use edge::tls::{self, CertificateStore};
+use rustls::ServerConfig;
+
+use crate::config::{Config, Tls};
+
+/// What TLS listeners show. Clones share the certificates.
+#[derive(Clone, Default)]
+pub(super) struct Certificates {
+    main: Option<Listener>,
+    admin: Option<Listener>,
+}
+
+#[derive(Clone)]
+struct Listener {
+    files: Tls,
+    store: Arc<CertificateStore>,
+    config: Arc<ServerConfig>,
+}
+
+impl Certificates {
+    pub(super) fn load(config: &Config) -> Result<Self, String> {
+        let load = |tls: &Option<Tls>| tls.as_ref().map(Listener::load).transpose();
+        Ok(Self {
+            main: load(&config.listeners.main.tls)?,
+            admin: load(&config.listeners.admin.tls)?,
+        })
+    }
+
+    pub(super) fn main_config(&self) -> Option<Arc<ServerConfig>> {
+        self.main.as_ref().map(|listener| Arc::clone(&listener.config))
+    }
+
+    pub(super) fn admin_config(&self) -> Option<Arc<ServerConfig>> {
+        self.admin.as_ref().map(|listener| Arc::clone(&listener.config))
+    }
+
+    /// Reads all certificates again. New handshakes see what is new; nobody is
+    /// disconnected. All or none are exchanged, but for a file that breaks between
+    /// the check and the reading.
+    pub(super) fn reload(&self, config: &Config) -> Result<(), String> {
+        let pairs = [
+            (&self.main, &config.listeners.main.tls, "main"),
+            (&self.admin, &config.listeners.admin.tls, "admin"),
+        ];
+        for (listener, wanted, name) in pairs {
+            match (listener, wanted) {
+                (Some(listener), Some(wanted)) if listener.files == *wanted => {
+                    CertificateStore::load(&wanted.certificate, &wanted.key)
+                        .map_err(|error| chain(&error))?;
+                }
+                (None, None) => {}
+                _ => {
+                    return Err(format!(
+                        "listeners.{name}.tls: turning TLS on or off, or other file names, \
+                         need a restart"
+                    ));
+                }
+            }
+        }
+        for listener in [&self.main, &self.admin].into_iter().flatten() {
+            listener.store.reload().map_err(|error| chain(&error))?;
+        }
+        Ok(())
+    }
+
+    /// When the first certificate expires, in Unix seconds.
+    pub(super) fn expires_at(&self) -> Option<u64> {
+        [&self.main, &self.admin]
+            .into_iter()
+            .flatten()
+            .filter_map(|listener| listener.store.expires_at())
+            .min()
+    }
+}
+
+impl Listener {
+    fn load(files: &Tls) -> Result<Self, String> {
+        let store = CertificateStore::load(&files.certificate, &files.key)
+            .map_err(|error| chain(&error))?;
+        let store = Arc::new(store);
+        let config = tls::server_config(Arc::clone(&store)).map_err(|error| chain(&error))?;
+        Ok(Self { files: files.clone(), store, config })
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
