@@ -1,1 +1,14 @@
-//! End-to-end tests; see `it/`.
+//! End-to-end tests of the built gateway: Rust's in `tests/it`, the JavaScript SDK's in `sdk`.
+//!
+//! Here are the scenarios whose size matters. The tests run them small;
+//! `cargo run --release -p e2e --example show -- reload 5000 500` (or `drain 5000 500`)
+//! runs them at any size.
+#![warn(missing_docs)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests live by the wall clock"
+)]
+
+pub mod config;
+pub mod drain;
+pub mod reload;

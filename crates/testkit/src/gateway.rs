@@ -81,6 +81,19 @@ impl Gateway {
         self.signal(Signal::HUP)
     }
 
+    /// Runs the executable once more, beside the running gateway and with the same
+    /// configuration, and returns what it prints (`["admin-token", "--name", "ops"]`).
+    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = Command::new(executable()?)
+            .args(arguments)
+            .args(["-c", CONFIG])
+            .current_dir(self.folder())
+            .output()?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{arguments:?} failed: {complaint}");
+        Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+    }
+
     /// Waits for the end of the process.
     pub fn wait_exit(&mut self, timeout: Duration) -> anyhow::Result<ExitStatus> {
         // The streams end with the process, so no polling is needed.

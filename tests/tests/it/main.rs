@@ -1,0 +1,13 @@
+//! The built gateway, driven from outside as operators and clients do.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests live by the wall clock"
+)]
+
+mod bad_input;
+mod doors;
+mod drain;
+mod live;
+mod operators;
+mod reload;
+mod session;
