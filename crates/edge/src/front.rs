@@ -26,6 +26,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use lifecycle::{CancellationToken, Clock, Tasks};
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -219,18 +220,40 @@ impl Front {
                 Ok::<_, std::convert::Infallible>(routes::answer(front, peer, request).await)
             }
         });
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(live.door.handshake_timeout)
             .max_buf_size(live.door.header_size.max(8_192))
             .max_headers(live.door.headers)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        if let Err(error) = connection.await {
-            let reason = refusal_of(&error);
-            self.metrics.refused(reason);
-            tracing::debug!(%error, reason, "request was refused");
+        let Err(error) = (&mut connection).await else { return };
+        if error.is_timeout()
+            && let Some(parts) = connection.into_parts()
+        {
+            let asked_before = peer.handshake.lock().is_ok_and(|handshake| handshake.is_none());
+            if asked_before && parts.read_buf.is_empty() {
+                // It rested between two requests: that refuses nothing.
+                return;
+            }
+            say_too_slow(parts.io.into_inner(), live.door.handshake_timeout).await;
         }
+        let reason = refusal_of(&error);
+        self.metrics.refused(reason);
+        tracing::debug!(%error, reason, "request was refused");
+    }
+}
+
+/// Tells a client that its request head took too long; hyper hangs up without a word.
+async fn say_too_slow(mut stream: Stream, deadline: Duration) {
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let said = tokio::time::timeout(deadline, async {
+        stream.write_all(ANSWER).await?;
+        stream.shutdown().await
+    });
+    if let Ok(Err(error)) = said.await {
+        tracing::debug!(%error, "client did not hear that it was too slow");
     }
 }
 

@@ -174,6 +174,10 @@ impl Worker {
         let (rate, burst) =
             (self.live.websocket.control_frame_rate, self.live.websocket.control_frame_burst);
         let Some(connection) = self.connections.get_mut(slot) else { return false };
+        // What else lies in the buffer of a connection that is closed already is no news.
+        if connection.stage != Stage::Open {
+            return false;
+        }
         if connection.control_frames.take(rate, burst, self.now.mono_ms) {
             return true;
         }
