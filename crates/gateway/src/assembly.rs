@@ -119,6 +119,8 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
         () = drain(&config, &parts, &accepting, &fleet) => info!("drained"),
         () = stops.next() => warn!("second stop signal received, ending at once"),
     }
+    // A second signal may have come before the drain got so far.
+    accepting.cancel();
     fleet.stop(&parts.tasks).await;
     admin_stop.cancel();
     if !parts.tasks.stop(STOP_GRACE).await {

@@ -196,7 +196,7 @@ pub struct WebSocket {
     #[schemars(with = "protocol::duration::Text")]
     pub write_timeout: Duration,
     /// WebSocket pings, pongs and other control frames per second a client may send,
-    /// sustained; 0 means no limit (3013).
+    /// sustained; 0 means no limit (1008).
     pub control_frame_rate: u32,
     /// Control frames a client may send in a burst above `control_frame_rate`.
     pub control_frame_burst: u32,

@@ -27,6 +27,8 @@ impl Watch {
     pub(super) fn new(files: Vec<PathBuf>) -> Self {
         let changed = Arc::new(Notify::new());
         let watcher = watcher(&files, &changed);
+        // A change between the reading of the files and this moment was reported to nobody.
+        changed.notify_one();
         Self {
             files,
             watcher,
