@@ -55,7 +55,7 @@ fn a_resting_connection_holds_little() {
         let each = (allocated() - before) / CONNECTIONS;
         println!(
             "{:?}: {each} bytes at rest, {} of them in place",
-            version.version(),
+            version.version,
             size_of::<TlsState>(),
         );
         assert!(each <= RESTING_BYTES_MAX, "{each} bytes");
@@ -78,7 +78,8 @@ fn rest(config: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> Box<TlsState>
             client.write_tls(&mut wire).unwrap();
         }
         // In two portions, so that there was something to keep in between.
-        let (first, second) = wire.split_at_mut(wire.len() / 2);
+        let middle = wire.len() / 2;
+        let (first, second) = wire.split_at_mut(middle);
         server.read(first, &mut plaintext, &mut out).unwrap();
         server.read(second, &mut plaintext, &mut out).unwrap();
         if round > 2 {

@@ -12,12 +12,12 @@
 use std::mem;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
     UnbufferedStatus, WriteTraffic,
 };
+use rustls::{ProtocolVersion, ServerConfig};
 
 use super::TlsError;
 
@@ -137,6 +137,13 @@ impl TlsState {
     /// Whether the handshake is under way, so that nothing can be written yet.
     pub fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
+    }
+
+    /// Whether the peer, too, sees the handshake as done whatever we still have to send.
+    /// In TLS 1.2 the last word is the server's.
+    pub(super) fn awaits_nothing(&self) -> bool {
+        let version = self.connection.protocol_version();
+        !self.is_handshaking() && version == Some(ProtocolVersion::TLSv1_3)
     }
 
     /// The protocol version's name for logs and metrics, once it is agreed.

@@ -1,5 +1,6 @@
 //! TLS over an asynchronous socket: the handshake, and HTTP before an upgrade.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -73,9 +74,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> TlsStream<T> {
                 return Err(AcceptError::Socket(io::ErrorKind::UnexpectedEof.into()));
             }
             let outcome = stream.process(count);
-            if outcome.is_ok() && !stream.state.is_handshaking() {
-                // What is left to say goes with the first read or write: the peer may
-                // not read before it has written.
+            if outcome.is_ok() && stream.state.awaits_nothing() {
+                // Tickets go out as far as they can, and else with the first read or
+                // write: the peer may not read before it has written.
+                poll_fn(|context| Poll::Ready(stream.poll_send(context).is_ready())).await;
                 break;
             }
             // An alert is sent too, so that the peer learns why.
@@ -168,11 +170,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<T> {
             if buffer.remaining() == 0 || stream.give(buffer) || stream.ended {
                 return Poll::Ready(Ok(()));
             }
-            // Answers of TLS itself are sent even if nobody writes. Whether they could
-            // be is not for the reader to know.
-            if let Poll::Ready(Err(error)) = stream.poll_send(context) {
-                return Poll::Ready(Err(error));
-            }
+            // What TLS itself has to say is sent even if nobody writes. If it can't be,
+            // there may still be something to read.
+            let _ = stream.poll_send(context);
             let mut space = ReadBuf::new(&mut stream.received);
             ready!(Pin::new(&mut stream.socket).poll_read(context, &mut space))?;
             let count = space.filled().len();

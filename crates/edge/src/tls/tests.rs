@@ -1,8 +1,3 @@
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that can not be set up has failed"
-)]
-
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;

@@ -19,10 +19,13 @@ async fn connect(
     let (near, far) = duplex(capacity);
     let connector = TlsConnector::from(client_config(version));
     let name = ServerName::try_from("localhost").unwrap();
-    let (client, server) = tokio::join!(
-        connector.connect(name, near),
-        TlsStream::accept(site.config.clone(), far)
-    );
+    let handshake = async {
+        tokio::join!(
+            connector.connect(name, near),
+            TlsStream::accept(site.config.clone(), far)
+        )
+    };
+    let (client, server) = tokio::time::timeout(DEADLINE, handshake).await.unwrap();
     (client.unwrap(), server.unwrap())
 }
 
