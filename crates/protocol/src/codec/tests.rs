@@ -393,3 +393,17 @@ fn emulation_bodies_carry_a_frame() {
     }
     assert!(decode_emulation(Encoding::Protobuf, &[0x0a, 9]).is_err());
 }
+
+#[test]
+fn pong_is_told_from_other_frames() {
+    use super::is_pong;
+
+    assert!(is_pong(Encoding::Json, b"{}") && is_pong(Encoding::Json, b"{}\n"));
+    assert!(is_pong(Encoding::Protobuf, &[0]));
+    for other in [&b""[..], b"{}\n{}", b"{\"id\":1}", &[0]] {
+        assert!(!is_pong(Encoding::Json, other));
+    }
+    for other in [&b""[..], b"{}", &[0, 0], &[2, 8, 1]] {
+        assert!(!is_pong(Encoding::Protobuf, other));
+    }
+}

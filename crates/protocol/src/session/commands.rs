@@ -1,5 +1,6 @@
 //! The commands besides connect and subscribe.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::access::{Action, is_wildcard};
@@ -207,17 +208,16 @@ impl Session {
         {
             return self.close(Disconnect::CONNECTION_EXPIRED, out);
         }
+        let wanted: BTreeSet<&str> = claims.subs.iter().map(|sub| sub.channel.as_str()).collect();
         let granted = self
             .subs
             .iter()
-            .filter(|sub| sub.traits.has(Traits::FROM_TOKEN))
-            .count();
-        let unchanged = granted == claims.subs.len()
-            && claims
-                .subs
-                .iter()
-                .all(|sub| self.position_of(&sub.channel).is_some());
-        if !unchanged {
+            .filter(|sub| sub.traits.has(Traits::FROM_TOKEN));
+        if granted
+            .map(|sub| sub.channel.as_str())
+            .collect::<BTreeSet<&str>>()
+            != wanted
+        {
             return self.close(Disconnect::INSUFFICIENT_STATE, out);
         }
         self.set_identity(&claims);
@@ -312,7 +312,7 @@ impl Session {
 }
 
 /// Whether a payload is of the kind the namespace asks for.
-fn fits(data: &[u8], format: DataFormat) -> bool {
+pub(super) fn fits(data: &[u8], format: DataFormat) -> bool {
     match format {
         DataFormat::Binary => true,
         DataFormat::Any => !data.is_empty(),

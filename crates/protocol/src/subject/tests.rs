@@ -82,3 +82,38 @@ fn text_that_is_no_subject_is_split_at_its_dots() {
     }
     assert!(Pattern::new("a.>").unwrap().covers_text("a..b"));
 }
+
+#[test]
+fn inclusion_and_overlap_are_those_of_the_sets() {
+    let words = |tokens: &[&str], longest: usize| {
+        let mut all: Vec<String> = tokens.iter().map(|&token| token.to_owned()).collect();
+        let mut last = all.clone();
+        for _ in 1..longest {
+            last = last
+                .iter()
+                .flat_map(|start| tokens.iter().map(move |token| format!("{start}.{token}")))
+                .collect();
+            all.extend(last.iter().cloned());
+        }
+        all
+    };
+    // A letter that no pattern has, and a length that none needs, stand for all others.
+    let subjects = words(&["a", "b", "c"], 4);
+    let patterns: Vec<Pattern> = words(&["a", "b", "*", ">"], 3)
+        .iter()
+        .filter_map(|text| Pattern::new(text).ok())
+        .collect();
+    for one in &patterns {
+        for other in &patterns {
+            let mut common = false;
+            let mut within = true;
+            for subject in &subjects {
+                let (in_one, in_other) = (one.covers_text(subject), other.covers_text(subject));
+                common |= in_one && in_other;
+                within &= in_one || !in_other;
+            }
+            assert_eq!(one.overlaps(other), common, "{one:?} {other:?}");
+            assert_eq!(one.includes(other), within, "{one:?} {other:?}");
+        }
+    }
+}
