@@ -5,8 +5,10 @@
 //! and `fuzz_targets/` offers the same functions to cargo-fuzz.
 #![expect(clippy::panic, reason = "a target reports a broken promise by a panic")]
 
+pub mod auth;
 pub mod config;
 pub mod protocol;
+pub mod session;
 pub mod websocket;
 
 /// A name, which is also that of the corpus folder, and a body.
@@ -21,5 +23,7 @@ pub const TARGETS: &[Target] = &[
     ("json_commands", protocol::json_commands),
     ("protobuf_commands", protocol::protobuf_commands),
     ("subject_patterns", protocol::subject_patterns),
+    ("session_operations", session::operations),
+    ("tokens", auth::tokens),
     ("config", config::file),
 ];

@@ -42,8 +42,12 @@ pub struct Mint {
 
 /// Signs a token with HS256.
 pub fn hs256(secret: &[u8], claims: &Mint) -> String {
+    hs256_text(secret, serde_json::json!(claims).to_string().as_bytes())
+}
+
+/// Signs a token with HS256 whose claims are already text.
+pub fn hs256_text(secret: &[u8], claims: &[u8]) -> String {
     const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
-    let claims = serde_json::json!(claims).to_string();
     let mut token = URL_SAFE_NO_PAD.encode(HEADER);
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(claims, &mut token);

@@ -1,0 +1,58 @@
+//! Tokens, whole and by their claims.
+
+use std::pin::pin;
+use std::sync::LazyLock;
+use std::task::{Context, Poll, Waker};
+
+use ::auth::{KeySets, Secret, TokenSettings, Verifier, mint};
+
+/// As a token, no bytes are accepted, for nobody knows the secret. As claims that were signed,
+/// any bytes are read or refused, the same way twice, and no channel is granted twice.
+pub fn tokens(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let refused = at_once(VERIFIER.connection(text, NOW)).is_err();
+    assert!(refused && at_once(VERIFIER.subscription(text, NOW)).is_err());
+
+    let signed = mint::hs256_text(SECRET.as_bytes(), data);
+    let connection = at_once(VERIFIER.connection(&signed, NOW));
+    assert_eq!(connection, at_once(VERIFIER.connection(&signed, NOW)));
+    let subscription = at_once(VERIFIER.subscription(&signed, NOW));
+    assert_eq!(subscription, at_once(VERIFIER.subscription(&signed, NOW)));
+    if let Ok(claims) = connection {
+        let mut channels: Vec<_> = claims.subs.iter().map(|sub| &sub.channel).collect();
+        channels.sort_unstable();
+        assert!(
+            channels.windows(2).all(|two| two[0] != two[1]),
+            "{channels:?}"
+        );
+    }
+
+    let key = TokenSettings {
+        ecdsa_public_key: Secret::new(text),
+        ..TokenSettings::default()
+    };
+    // Only that it ends matters.
+    let _ = Verifier::new(&key, None, &KeySets::new());
+}
+
+/// Without key sets, there is nothing to wait for.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("a check without key sets has waited"),
+    }
+}
+
+static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
+    let settings = TokenSettings {
+        hmac_secret_key: Secret::new(SECRET),
+        ..TokenSettings::default()
+    };
+    Verifier::new(&settings, None, &KeySets::new()).expect("the secret is long enough")
+});
+
+const SECRET: &str = "a secret of more than thirty-two bytes";
+/// Unix seconds.
+const NOW: u64 = 1_800_000_000;
