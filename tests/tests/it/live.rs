@@ -127,6 +127,53 @@ fn client_that_stops_reading_is_closed_and_the_others_are_not_held_up() -> anyho
 }
 
 #[test]
+fn slow_subscriber_keeps_its_connection_where_losing_is_allowed() -> anyhow::Result<()> {
+    let gateway = Gateway::start(&with_client_keys(
+        "  queue_max_size: 100000",
+        r"
+    - name: latest
+      slow_client: conflate
+      allow_subscribe_for_client: true
+      allow_publish_for_client: true
+    - name: recent
+      slow_client: drop_oldest
+      allow_subscribe_for_client: true
+      allow_publish_for_client: true
+websocket: { write_timeout: 1m }",
+    ))?;
+    let token = token::user("anna")?;
+    let mut publisher = Client::connect(gateway.main_addr(), &token)?;
+    for (channel, reason) in [("latest:1", "conflated"), ("recent:1", "dropped_oldest")] {
+        let mut slow = Client::connect(gateway.main_addr(), &token)?;
+        slow.subscribe(channel)?;
+        let series = format!("tidegate_publications_dropped_total{{reason=\"{reason}\"}}");
+        let filler = "x".repeat(30_000);
+        let mut last = 0;
+        let deadline = Instant::now() + PATIENCE;
+        while gateway.metric(&series)? < 10.0 {
+            assert!(Instant::now() < deadline, "nothing was {reason}");
+            for _ in 0..20 {
+                last += 1;
+                publisher.publish(channel, &json!([last, filler]))?;
+            }
+        }
+        // It reads on: in order, with a gap, and up to the newest.
+        let mut seen = Vec::new();
+        while seen.last() != Some(&last) {
+            seen.push(
+                slow.next_publication(channel)?["data"][0]
+                    .as_u64()
+                    .unwrap_or_default(),
+            );
+        }
+        assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
+        assert!((seen.len() as u64) < last, "nothing is missing of {last}");
+        assert_eq!(slow.close(), None);
+    }
+    Ok(())
+}
+
+#[test]
 fn flood_of_commands_is_closed_with_3013() -> anyhow::Result<()> {
     let gateway = Gateway::start(&with_client_keys(
         "  command_rate: 5\n  command_burst: 20",

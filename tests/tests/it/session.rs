@@ -88,3 +88,59 @@ fn every_kind_of_signature_is_accepted_with_its_own_key() -> anyhow::Result<()> 
     assert_eq!(close.code, Some(3500));
     Ok(())
 }
+
+#[test]
+fn restarted_gateway_has_another_stream_and_says_so() -> anyhow::Result<()> {
+    let mut gateway = Gateway::start(&config(""))?;
+    let token = token::user("anna")?;
+    let mut anna = Client::connect(gateway.main_addr(), &token)?;
+    let subscribed = anna.subscribe("room:1")?;
+    let epoch = subscribed["epoch"].as_str().unwrap_or_default().to_owned();
+    anna.publish("room:1", &json!("before"))?;
+    gateway.restart()?;
+    let mut anna = Client::connect(gateway.main_addr(), &token)?;
+    let answer = anna.recover("room:1", &epoch, 1)?;
+    assert!(
+        answer
+            .get("recovered")
+            .is_none_or(|recovered| recovered == false),
+        "{answer}"
+    );
+    assert_ne!(answer["epoch"], epoch);
+    anna.publish("room:1", &json!("after"))?;
+    assert_eq!(anna.next_publication("room:1")?["offset"], 1);
+    Ok(())
+}
+
+#[test]
+fn wildcard_subscriber_gets_every_channel_it_covers_once() -> anyhow::Result<()> {
+    let gateway = Gateway::start(&config(
+        r"
+    - name: ticks
+      pattern: ticks.>
+      allow_subscribe_for_client: true
+      allow_publish_for_client: true
+      allow_wildcard_subscribe: true",
+    ))?;
+    let token = token::user("anna")?;
+    let mut wild = Client::connect(gateway.main_addr(), &token)?;
+    let mut publisher = Client::connect(gateway.main_addr(), &token)?;
+    wild.subscribe("ticks.*.eur")?;
+    wild.subscribe("ticks.gold.eur")?;
+    for channel in ["ticks.gold.usd", "ticks.gold.eur", "ticks.tin.eur"] {
+        publisher.publish(channel, &json!(channel))?;
+    }
+    let mut seen = Vec::new();
+    while seen.last() != Some(&json!("ticks.tin.eur")) {
+        let push = wild.next_push(testkit::PATIENCE)?;
+        seen.push(push["pub"]["data"].clone());
+    }
+    // Each of the two subscriptions gets its own push; nothing else comes.
+    assert!(!seen.contains(&json!("ticks.gold.usd")), "{seen:?}");
+    assert_eq!(
+        seen.iter().filter(|data| **data == "ticks.tin.eur").count(),
+        1,
+        "{seen:?}"
+    );
+    Ok(())
+}
