@@ -17,11 +17,13 @@ use crate::token::Mint;
 
 /// How much goes on beside.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Load {
+pub(crate) struct Load<'a> {
     /// Connections opened, upgraded, authenticated and closed again.
     pub(crate) handshakes_per_second: u32,
     /// Most bytes of HTTP responses, in millions.
     pub(crate) megabytes_per_second: u32,
+    /// What is fetched.
+    pub(crate) path: &'a str,
 }
 
 /// What went on beside.
@@ -42,7 +44,7 @@ pub(crate) struct Beside {
 pub(crate) fn beside<T>(
     address: &Address,
     mint: &Mint,
-    load: Load,
+    load: Load<'_>,
     measure: impl FnOnce() -> T,
 ) -> anyhow::Result<(T, Beside)> {
     let tokens = (0..1000)
@@ -96,7 +98,7 @@ impl Handshakes {
 fn open_and_close(
     address: &Address,
     tokens: &[String],
-    load: Load,
+    load: Load<'_>,
     over: &AtomicBool,
 ) -> anyhow::Result<Handshakes> {
     let mut engine = Engine::new()?;
@@ -134,16 +136,19 @@ fn open_and_close(
     })
 }
 
-/// Fetches `/` over one keep-alive connection again and again; responses and
-/// bytes. Small pages are fetched at most [`REQUESTS_PER_SECOND_MAX`] times a second.
-fn fetch(address: &Address, load: Load, over: &AtomicBool) -> anyhow::Result<(u64, u64)> {
+/// Fetches a path over one keep-alive connection again and again; responses and
+/// bytes. Small files are fetched at most [`REQUESTS_PER_SECOND_MAX`] times a second.
+fn fetch(address: &Address, load: Load<'_>, over: &AtomicBool) -> anyhow::Result<(u64, u64)> {
     let bytes_per_second = f64::from(load.megabytes_per_second) * 1e6;
     let (mut responses, mut bytes) = (0_u64, 0_u64);
     if load.megabytes_per_second == 0 {
         return Ok((responses, bytes));
     }
     let mut stream = Stream::connect(address)?;
-    let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", address.host);
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: {}\r\n\r\n",
+        load.path, address.host
+    );
     let mut buffer = Vec::new();
     let started = Instant::now();
     while !over.load(Ordering::Relaxed) {

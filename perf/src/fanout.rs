@@ -56,6 +56,9 @@ pub(crate) struct Options {
     /// Megabytes of plain HTTP responses fetched per second beside the busy phase.
     #[arg(long, default_value_t = 50)]
     busy_megabytes: u32,
+    /// Which file of the server these responses are.
+    #[arg(long, default_value = "/playground.js")]
+    busy_path: String,
     /// Drives a third server: the reference broadcaster, but with coalesced writes.
     #[arg(long, conflicts_with = "peers_only")]
     coalescing_reference: bool,
@@ -228,6 +231,7 @@ fn run_busy(
     let load = busy::Load {
         handshakes_per_second: options.busy_handshakes,
         megabytes_per_second: options.busy_megabytes,
+        path: &options.busy_path,
     };
     let mut latencies = Vec::new();
     for publishers in [1, PUBLISHERS] {
