@@ -34,7 +34,7 @@ describe('chromium', { concurrency: true }, () => {
   });
 
   for (const [transport, encoding] of PAIRS) {
-    describe(`${encoding} over ${transport}`, () => {
+    describe(`${encoding} over ${transport}`, { concurrency: 1 }, () => {
       let rig;
       let page;
       before(async () => {

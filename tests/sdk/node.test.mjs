@@ -21,7 +21,7 @@ const PLATFORM = {
 // The pairs run side by side, each with its own gateway; the scenarios of a pair one after the other.
 describe('node', { concurrency: true }, () => {
   for (const [transport, encoding] of PAIRS) {
-    describe(`${encoding} over ${transport}`, () => {
+    describe(`${encoding} over ${transport}`, { concurrency: 1 }, () => {
       let rig;
       before(async () => {
         rig = await Rig.open();

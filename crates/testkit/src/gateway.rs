@@ -26,7 +26,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts a gateway with this configuration file and waits until it listens. Relative
+    /// Starts a gateway with this configuration file and waits until it is ready. Relative
     /// paths in the configuration are relative to [`Gateway::folder`].
     pub fn start(config: &str) -> anyhow::Result<Self> {
         Self::start_with(config, |_| Ok(()))
@@ -49,7 +49,7 @@ impl Gateway {
             main: unbound,
             admin: unbound,
         };
-        gateway.wait_until_listening()?;
+        gateway.wait_until_ready()?;
         Ok(gateway)
     }
 
@@ -59,7 +59,7 @@ impl Gateway {
         self.terminate()?;
         self.wait_exit(PATIENCE)?;
         (self.child, self.log) = spawn(self.folder.path())?;
-        self.wait_until_listening()
+        self.wait_until_ready()
     }
 
     /// Replaces the configuration file at once, as a careful editor does; the gateway sees
@@ -151,10 +151,23 @@ impl Gateway {
         }
     }
 
-    fn wait_until_listening(&mut self) -> anyhow::Result<()> {
+    /// Waits until a GET on the admin listener is answered with `status`.
+    pub fn wait_status(&self, path: &str, status: u16) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answered = http::get(self.admin, path, &[])?.status;
+            if answered == status {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{path} stayed at {answered}");
+        }
+    }
+
+    fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         self.main = self.bound("main")?;
         self.admin = self.bound("admin")?;
-        Ok(())
+        // Addresses are announced once bound; a little later everything behind them runs.
+        self.wait_status("/readyz", 200)
     }
 
     fn bound(&self, listener: &str) -> anyhow::Result<SocketAddr> {

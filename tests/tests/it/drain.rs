@@ -19,7 +19,6 @@ fn drained_clients_come_back_on_the_other_instance_and_are_told_the_truth() -> a
 #[test]
 fn draining_gateway_is_not_ready_and_takes_nobody_new() -> anyhow::Result<()> {
     let mut gateway = Gateway::start(&config("drain: { grace: 10s, rate: 1, delay: 2s }"))?;
-    assert_eq!(http::get(gateway.admin_addr(), "/readyz", &[])?.status, 200);
     let token = token::user("anna")?;
     let mut client = Client::connect(gateway.main_addr(), &token)?;
     let mark = gateway.log().mark();
@@ -29,7 +28,7 @@ fn draining_gateway_is_not_ready_and_takes_nobody_new() -> anyhow::Result<()> {
             .as_str()
             .is_some_and(|message| message.contains("drain"))
     })?;
-    assert_eq!(http::get(gateway.admin_addr(), "/readyz", &[])?.status, 503);
+    gateway.wait_status("/readyz", 503)?;
     assert_eq!(
         http::get(gateway.admin_addr(), "/healthz", &[])?.status,
         200
