@@ -297,3 +297,6 @@ fn code(error: BusError) -> ErrorCode {
         BusError::SinkDetached => ErrorCode::Internal,
     }
 }
+
+#[cfg(test)]
+mod tests;

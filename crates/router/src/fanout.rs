@@ -94,12 +94,10 @@ impl Fanout {
         table.remove(&slot);
         if table.is_empty() {
             self.channels.remove(channel.as_str());
+            give_back(&mut self.channels);
             return true;
         }
-        // A mass leave gives its memory back.
-        if table.capacity() > 4 * table.len() + 16 {
-            table.shrink_to(2 * table.len());
-        }
+        give_back(table);
         false
     }
 
@@ -108,11 +106,12 @@ impl Fanout {
         let (_, table) = self.patterns.get_mut(channel.as_str())?;
         table.remove(&slot);
         if !table.is_empty() {
+            give_back(table);
             return None;
         }
-        self.patterns
-            .remove(channel.as_str())
-            .map(|(pattern, _)| pattern)
+        let (pattern, _) = self.patterns.remove(channel.as_str())?;
+        give_back(&mut self.patterns);
+        Some(pattern)
     }
 
     /// How many subscribers each channel has here.
@@ -130,93 +129,84 @@ impl Fanout {
         receiver: &mut impl Receiver,
     ) -> Delivered {
         let mut delivered = Delivered::default();
-        let spread = Spread {
+        let mut frames = Frames {
             message,
             scratch: &mut self.scratch,
             deflate,
-            frames: Vec::new(),
+            made: Vec::new(),
         };
-        let Spread {
-            scratch, deflate, ..
-        } = match self.channels.get_mut(message.channel.as_str()) {
-            Some(table) => {
-                let channel = message.channel.clone();
-                spread.over(&channel, table, receiver, &mut delivered)
-            }
-            None => spread,
-        };
-        if self.patterns.is_empty() || !matches!(message.kind, Kind::Publication(_)) {
+        let channel = &message.channel;
+        if let Some(table) = self.channels.get_mut(channel.as_str()) {
+            spread(&mut frames, channel, table, receiver, &mut delivered);
+        }
+        if matches!(message.kind, Kind::Join(_) | Kind::Leave(_)) {
             return delivered;
         }
         for (name, (pattern, table)) in &mut self.patterns {
-            if pattern.covers_text(&message.channel) && is_within_wildcard(name, &message.channel) {
-                let spread = Spread {
-                    message,
-                    scratch: &mut *scratch,
-                    deflate: &mut *deflate,
-                    frames: Vec::new(),
-                };
-                spread.over(name, table, receiver, &mut delivered);
+            if pattern.covers_text(channel) && is_within_wildcard(name, channel) {
+                // The push names the pattern, so that it is another frame.
+                frames.made.clear();
+                spread(&mut frames, name, table, receiver, &mut delivered);
             }
         }
         delivered
     }
 }
 
-/// One message on its way to one table of subscribers.
-struct Spread<'a> {
+/// Hands a message to the subscribers in one table.
+fn spread(
+    frames: &mut Frames<'_>,
+    channel: &Channel,
+    table: &mut Table,
+    receiver: &mut impl Receiver,
+    delivered: &mut Delivered,
+) {
+    let (position, is_publication) = match &frames.message.kind {
+        Kind::Publication(publication) => (publication.position, true),
+        Kind::Join(_) | Kind::Leave(_) => (None, false),
+    };
+    for (&slot, entry) in table.iter_mut() {
+        if !is_publication && !entry.join_leave {
+            continue;
+        }
+        if let (Some(known), Some(new)) = (&mut entry.position, position) {
+            match step(*known, new) {
+                Step::Next => *known = new,
+                Step::Seen => continue,
+                Step::Gap => {
+                    receiver.gap(slot, channel);
+                    continue;
+                }
+            }
+        }
+        match frames.of(entry.flavor, channel) {
+            Ok(frame) => {
+                delivered.frames += 1;
+                let positioned = entry.position.is_some();
+                receiver.frame(slot, &frame, entry.slow_client, positioned);
+            }
+            Err(error) => receiver.misfit(slot, error),
+        }
+    }
+}
+
+/// One message in the flavors made so far; there are few.
+struct Frames<'a> {
     message: &'a Message,
     scratch: &'a mut Vec<u8>,
     deflate: &'a mut (Deflater, usize),
-    /// The frames made so far; there are few flavors.
-    frames: Vec<(Flavor, Result<Arc<Frame>, WrapError>)>,
+    made: Vec<(Flavor, Result<Arc<Frame>, WrapError>)>,
 }
 
-impl Spread<'_> {
-    fn over(
-        mut self,
-        channel: &Channel,
-        table: &mut Table,
-        receiver: &mut impl Receiver,
-        delivered: &mut Delivered,
-    ) -> Self {
-        let (position, is_publication) = match &self.message.kind {
-            Kind::Publication(publication) => (publication.position, true),
-            Kind::Join(_) | Kind::Leave(_) => (None, false),
-        };
-        for (&slot, entry) in table.iter_mut() {
-            if !is_publication && !entry.join_leave {
-                continue;
-            }
-            if let (Some(known), Some(new)) = (&mut entry.position, position) {
-                match step(*known, new) {
-                    Step::Next => *known = new,
-                    Step::Seen => continue,
-                    Step::Gap => {
-                        receiver.gap(slot, channel);
-                        continue;
-                    }
-                }
-            }
-            match self.frame(entry.flavor, channel) {
-                Ok(frame) => {
-                    delivered.frames += 1;
-                    let positioned = entry.position.is_some();
-                    receiver.frame(slot, &frame, entry.slow_client, positioned);
-                }
-                Err(error) => receiver.misfit(slot, error),
-            }
-        }
-        self
-    }
-
-    fn frame(&mut self, flavor: Flavor, channel: &Channel) -> Result<Arc<Frame>, WrapError> {
-        if let Some((_, made)) = self.frames.iter().find(|(made, _)| *made == flavor) {
+impl Frames<'_> {
+    fn of(&mut self, flavor: Flavor, channel: &Channel) -> Result<Arc<Frame>, WrapError> {
+        if let Some((_, made)) = self.made.iter().find(|(known, _)| *known == flavor) {
             return made.clone();
         }
-        let deflate = Some((&mut self.deflate.0, self.deflate.1));
+        let (deflater, deflate_min) = &mut *self.deflate;
+        let deflate = Some((deflater, *deflate_min));
         let made = Frame::new(flavor, channel, self.message, deflate, self.scratch).map(Arc::new);
-        self.frames.push((flavor, made.clone()));
+        self.made.push((flavor, made.clone()));
         made
     }
 }
@@ -237,3 +227,16 @@ fn step(known: Position, new: Position) -> Step {
         _ => Step::Gap,
     }
 }
+
+/// Returns the memory that a crowd has left behind.
+fn give_back<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
+    if map.capacity() > 4 * map.len() + CAPACITY_SPARE {
+        map.shrink_to(2 * map.len());
+    }
+}
+
+/// Room that a map may keep beyond four times its need.
+const CAPACITY_SPARE: usize = 16;
+
+#[cfg(test)]
+mod tests;

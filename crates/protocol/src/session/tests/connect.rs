@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::{Settings, Transport};
+use super::super::{Settings, Subscription, Transport};
 use super::play::{Play, play, play_with, settings, welcome};
 use crate::claims::{ConnectionClaims, ServerSubscription};
 
@@ -247,7 +247,7 @@ fn server_side_subscriptions_come_with_the_reply() {
         play.session
             .subscriptions()
             .iter()
-            .all(|sub| sub.is_server_side())
+            .all(Subscription::is_server_side)
     );
 }
 

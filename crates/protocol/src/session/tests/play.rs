@@ -170,7 +170,7 @@ impl Play {
             if is_over {
                 return;
             }
-            self.step(|session, cx, out| session.time(cx, out));
+            self.step(Session::time);
         }
     }
 
@@ -226,7 +226,7 @@ impl Play {
             ("step", [span]) => {
                 self.now.unix_ms += millis(span);
             }
-            ("tick", []) => self.step(|session, cx, out| session.time(cx, out)),
+            ("tick", []) => self.step(Session::time),
             ("stream", [channel, count]) => {
                 for _ in 0..count.parse().unwrap() {
                     self.bus.stream(channel).publish(Publication {
