@@ -12,7 +12,12 @@ use serde_json::{Value, json};
 use websocket::handshake::client::ClientHandshake;
 use websocket::{Decoder, DeflateConfig, Event, Inflater, Limits, OpCode, Role, encode_frame};
 
+use crate::certificate::Certificate;
 use crate::{PATIENCE, http};
+
+use link::Link;
+
+mod link;
 
 /// What goes into the opening handshake.
 #[derive(Debug, Clone)]
@@ -25,6 +30,8 @@ pub struct Handshake<'a> {
     pub protocols: &'a [&'a str],
     /// Whether to offer permessage-deflate.
     pub deflate: bool,
+    /// Speaks TLS, and trusts this certificate only.
+    pub trust: Option<&'a Certificate>,
 }
 
 impl Default for Handshake<'_> {
@@ -34,6 +41,7 @@ impl Default for Handshake<'_> {
             headers: &[],
             protocols: &[],
             deflate: false,
+            trust: None,
         }
     }
 }
@@ -80,7 +88,7 @@ impl From<std::io::Error> for ClientError {
 
 /// One connection.
 pub struct Client {
-    stream: TcpStream,
+    link: Link,
     decoder: Decoder,
     inflater: Inflater,
     input: Vec<u8>,
@@ -109,13 +117,13 @@ impl Client {
         let request = ask
             .request(&address.to_string(), handshake.target, handshake.headers)
             .map_err(anyhow::Error::from)?;
-        let mut stream = http::connect(address)?;
-        stream.write_all(&request)?;
+        let mut link = Link::open(address, handshake.trust)?;
+        link.write_all(&request)?;
         let mut received = Vec::new();
         let (used, accepted) = loop {
             if received.windows(4).any(|four| four == b"\r\n\r\n") {
                 if !received.starts_with(b"HTTP/1.1 101") {
-                    let response = http::read_response(&mut stream, &mut received)?;
+                    let response = http::read_response(&mut link, &mut received)?;
                     return Err(ClientError::Refused(response));
                 }
                 if let Some(done) = ask.parse(&received).map_err(anyhow::Error::from)? {
@@ -123,7 +131,7 @@ impl Client {
                 }
             }
             let mut chunk = [0; 4096];
-            match stream.read(&mut chunk)? {
+            match link.read(&mut chunk)? {
                 0 => {
                     return Err(ClientError::Closed(Close {
                         code: None,
@@ -134,7 +142,7 @@ impl Client {
             }
         };
         let mut client = Self {
-            stream,
+            link,
             deflates: accepted.deflate.is_some(),
             decoder: Decoder::new(Role::Client, accepted.deflate),
             inflater: Inflater::new(),
@@ -229,7 +237,7 @@ impl Client {
 
     /// Sends bytes as they are.
     pub fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        self.stream.write_all(bytes)?;
+        self.link.write_all(bytes)?;
         Ok(())
     }
 
@@ -284,10 +292,11 @@ impl Client {
             return Ok(());
         }
         // Zero would mean "for ever".
-        self.stream
+        self.link
+            .tcp()
             .set_read_timeout(Some(timeout.max(Duration::from_millis(1))))?;
         let mut chunk = [0; 16 * 1024];
-        match self.stream.read(&mut chunk) {
+        match self.link.read(&mut chunk) {
             Ok(0) => self.ended(),
             Ok(length) => {
                 self.input.extend_from_slice(&chunk[..length]);
@@ -298,7 +307,14 @@ impl Client {
                     error.kind(),
                     ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
                 ) => {}
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => self.ended(),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+                ) =>
+            {
+                self.ended();
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(())
@@ -306,7 +322,7 @@ impl Client {
 
     /// The socket, for waiting on many at once.
     pub fn stream(&self) -> &TcpStream {
-        &self.stream
+        self.link.tcp()
     }
 
     fn wait<T>(

@@ -73,7 +73,7 @@ pub fn exchange(address: SocketAddr, request: &[u8]) -> anyhow::Result<Response>
 
 /// Reads one answer; `received` holds what came after the head when this returns an error
 /// and nothing that is needed otherwise.
-pub fn read_response(stream: &mut TcpStream, received: &mut Vec<u8>) -> anyhow::Result<Response> {
+pub fn read_response(stream: &mut impl Read, received: &mut Vec<u8>) -> anyhow::Result<Response> {
     loop {
         if let Some(response) = parse(received, false)? {
             return Ok(response);

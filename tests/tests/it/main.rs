@@ -11,3 +11,4 @@ mod live;
 mod operators;
 mod reload;
 mod session;
+mod tls;
