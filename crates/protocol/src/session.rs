@@ -88,7 +88,8 @@ pub struct Settings {
     pub namespaces: Namespaces,
     /// Whether rpc method `ping` answers.
     pub rpc_ping: bool,
-    /// Most bytes of frames kept while a request is under way.
+    /// Most bytes of frames kept while a request is under way (3013); each frame counts 16
+    /// more. Should hold one frame of the largest size at least.
     pub backlog_max: usize,
     /// The server's version, for the connect reply.
     pub version: &'static str,
@@ -150,14 +151,15 @@ pub struct Session {
     waiting: Option<Box<Waiting>>,
     /// When `time` must be called, in ms: stale deadline, next ping or missing pong.
     alarm_ms: u64,
-    /// Earliest expiry of connection or subscriptions, grace included, in Unix seconds.
-    expiry_s: u64,
+    /// Earliest expiry of connection or subscriptions, grace included, in Unix seconds;
+    /// `u32::MAX`, in the year 2106, is never.
+    expiry_s: u32,
     /// Theoretical arrival time of the command limiter, in microseconds.
     rate_us: u64,
 }
 
 /// Paid by every connection, resting or not.
-const _: () = assert!(size_of::<Session>() <= 104);
+const _: () = assert!(size_of::<Session>() <= 96);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -194,7 +196,7 @@ impl Session {
             subs: Vec::new(),
             waiting: None,
             alarm_ms: cx.now.mono_ms + millis(cx.settings.client.stale_close_delay),
-            expiry_s: u64::MAX,
+            expiry_s: u32::MAX,
             rate_us: 0,
         }
     }
@@ -262,7 +264,7 @@ impl Session {
         if self.phase == Phase::Closed {
             return;
         }
-        if cx.now.unix_s() >= self.expiry_s {
+        if cx.now.unix_s() >= self.expiry_s() {
             self.expire(cx, out);
         }
         if self.phase == Phase::Closed || cx.now.mono_ms < self.alarm_ms {
@@ -301,7 +303,10 @@ impl Session {
 
     /// When something expires, in Unix seconds; `u64::MAX` means never.
     pub fn expiry_s(&self) -> u64 {
-        self.expiry_s
+        match self.expiry_s {
+            u32::MAX => u64::MAX,
+            at_s => u64::from(at_s),
+        }
     }
 
     /// The connection's public id.
@@ -539,11 +544,12 @@ impl Session {
         let connection = self.identity.as_ref().map_or(u64::MAX, |identity| {
             with_grace(identity.expires_at, settings.client.expired_close_delay)
         });
-        self.expiry_s = self
+        let earliest_s = self
             .subs
             .iter()
             .map(|sub| with_grace(sub.expires_at, settings.client.expired_sub_close_delay))
             .fold(connection, u64::min);
+        self.expiry_s = u32::try_from(earliest_s).unwrap_or(u32::MAX);
     }
 
     fn expire(&mut self, cx: Context<'_>, out: &mut Vec<Output>) {

@@ -106,7 +106,7 @@ fn resting_session_holds_what_it_needs_and_no_more() {
     assert_eq!(play.session.subs.len(), 1);
     assert_eq!(play.session.subs.capacity(), 1);
     assert!(play.session.subs[0].info.is_none());
-    assert!(size_of::<super::super::Session>() <= 104);
+    assert!(size_of::<super::super::Session>() <= 96);
     assert!(size_of::<Subscription>() <= 40);
     assert!(size_of::<Waiting>() <= 192, "{}", size_of::<Waiting>());
 }
