@@ -398,7 +398,9 @@ fn print_latencies(latencies: &[(String, Latency)], void: &mut Void) {
         "receipts",
         "missing",
         "sent late %",
+        "server CPU %",
         "generator CPU %",
+        "others' CPU %",
     ]);
     for (label, latency) in latencies {
         let quantile = |q: f64| format!("{:.2}", latency.milliseconds(q));
@@ -411,7 +413,9 @@ fn print_latencies(latencies: &[(String, Latency)], void: &mut Void) {
             grouped(latency.receipts() as f64),
             latency.missing.to_string(),
             format!("{:.1}", latency.late_percent),
+            format!("{:.0}", latency.server_percent),
             format!("{:.0}", latency.generator_percent),
+            format!("{:.0}", latency.foreign_percent),
         ]);
         void.when(latency.missing > 0, || {
             format!("{label}: {} not received", latency.missing)
@@ -420,6 +424,12 @@ fn print_latencies(latencies: &[(String, Latency)], void: &mut Void) {
             format!(
                 "{label}: {:.1} % of the schedule was missed",
                 latency.late_percent
+            )
+        });
+        void.when(latency.foreign_percent > 10.0, || {
+            format!(
+                "{label}: other processes took {:.0} % of the machine",
+                latency.foreign_percent
             )
         });
         void.when(latency.generator_percent > 80.0, || {

@@ -23,10 +23,11 @@ pub(crate) struct Kernel {
     pub(crate) buffers: u64,
 }
 
-/// CPU time of the machine since boot, in ticks.
+/// CPU time of the machine since boot, in ticks of all cores together.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Machine {
     total: u64,
+    idle: u64,
     steal: u64,
 }
 
@@ -40,9 +41,11 @@ impl Machine {
             .split_ascii_whitespace()
             .filter_map(|field| field.parse().ok())
             .collect();
+        let field = |index: usize| fields.get(index).copied().unwrap_or(0);
         Self {
             total: fields.iter().take(8).sum(),
-            steal: fields.get(7).copied().unwrap_or(0),
+            idle: field(3) + field(4),
+            steal: field(7),
         }
     }
 
@@ -52,13 +55,31 @@ impl Machine {
         let total = now.total.saturating_sub(self.total).max(1);
         100.0 * now.steal.saturating_sub(self.steal) as f64 / total as f64
     }
+
+    /// Percentage of all CPU time since `self` that went neither to idling nor into
+    /// these seconds: what else ran on this machine.
+    pub(crate) fn foreign_percent_since(self, known_seconds: f64) -> f64 {
+        let now = Self::now();
+        let total = now.total.saturating_sub(self.total).max(1) as f64;
+        let idle = now.idle.saturating_sub(self.idle) as f64;
+        let known = known_seconds * rustix::param::clock_ticks_per_second() as f64;
+        (100.0 * (total - idle - known) / total).max(0.0)
+    }
 }
 
 /// User and system time of all threads of a process so far, in seconds.
 /// The kernel counts in ticks, of which there are usually 100 per second.
 pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
-    let path = format!("/proc/{pid}/stat");
-    let text = fs::read_to_string(&path).with_context(|| format!("{path} was not read"))?;
+    cpu_seconds_at(&format!("/proc/{pid}/stat"))
+}
+
+/// The same of the calling thread.
+pub(crate) fn cpu_seconds_of_thread() -> anyhow::Result<f64> {
+    cpu_seconds_at("/proc/thread-self/stat")
+}
+
+fn cpu_seconds_at(path: &str) -> anyhow::Result<f64> {
+    let text = fs::read_to_string(path).with_context(|| format!("{path} was not read"))?;
     // The second field is the command in parentheses and may hold anything.
     let (_, rest) = text
         .rsplit_once(')')

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 
 use super::{CHANNEL, FLOOD_CHANNEL, Side, Stalled};
 use crate::client::Engine;
-use crate::proc;
+use crate::proc::{self, Machine};
 use crate::report::say;
 
 /// How late publications came.
@@ -20,7 +20,11 @@ pub(super) struct Latency {
     /// Percentage of publications that the generator sent more than [`LATE`] after they were due.
     pub(super) late_percent: f64,
     /// Percentage of one core.
+    pub(super) server_percent: f64,
+    /// Percentage of one core, of the thread that publishes and receives.
     pub(super) generator_percent: f64,
+    /// Percentage of the machine that other processes took.
+    pub(super) foreign_percent: f64,
 }
 
 impl Latency {
@@ -48,18 +52,7 @@ pub(super) fn run(
     engine.turn_until(RECEIVED_WITHIN, |engine| {
         engine.tally(side.group).pushes >= wanted
     })?;
-    let own = std::process::id();
-    let own_cpu = proc::cpu_seconds(own)?;
-    let started = Instant::now();
-    let pushes = engine.tally(side.group).pushes;
-    engine.record(side.group, true)?;
-    let sent = schedule(engine, side, publishers, size, duration, None)?;
-    let latency = finish(engine, side, pushes, &sent)?;
-    let cpu_seconds = proc::cpu_seconds(own)? - own_cpu;
-    Ok(Latency {
-        generator_percent: 100.0 * cpu_seconds / started.elapsed().as_secs_f64(),
-        ..latency
-    })
+    measure(engine, side, publishers, size, duration, None).map(|(latency, _)| latency)
 }
 
 /// The same while other subscribers of the channel have stopped reading and
@@ -74,46 +67,74 @@ pub(super) fn run_beside_stalled(
     for &client in &stalled.clients {
         engine.stall(client)?;
     }
-    let own = std::process::id();
-    let own_cpu = proc::cpu_seconds(own)?;
-    let started = Instant::now();
     let memory = proc::memory(side.server.pid)?;
-    let pushes = engine.tally(side.group).pushes;
-    engine.record(side.group, true)?;
-    let sent = schedule(engine, side, 1, size, duration, Some(stalled))?;
-    let latency = finish(engine, side, pushes, &sent)?;
-    let cpu_seconds = proc::cpu_seconds(own)? - own_cpu;
-    let seconds = started.elapsed().as_secs_f64();
-    let grown = proc::memory(side.server.pid)?
-        .rss
-        .saturating_sub(memory.rss);
-
+    let (latency, sent) = measure(engine, side, 1, size, duration, Some(stalled))?;
     for &client in &stalled.clients {
         engine.resume(client)?;
     }
     // Those that the server closed find out when they read on.
     engine.turn_until(Duration::from_secs(5), |_| false)?;
     let tally = engine.tally(stalled.group);
+    let flooded = engine.tally(stalled.publishers).acknowledged * u64::from(FLOOD_SIZE);
     say(&format!(
-        "{}: of {} that stopped reading while {:.1} MB came for each, {} were closed {:?}; \
-         server memory grew by {:.1} MiB",
+        "{}: {} subscribers stopped reading while {:.1} MB came for each: {} were closed \
+         (codes that reached them: {:?}), server memory rose by {:.1} MiB at most",
         side.server.name,
         stalled.clients.len(),
-        (engine.tally(stalled.publishers).acknowledged * u64::from(FLOOD_SIZE)) as f64 / 1e6,
+        flooded as f64 / 1e6,
         tally.lost,
         tally.closes,
-        grown as f64 / 1_048_576.0,
+        sent.rss_max.saturating_sub(memory.rss) as f64 / 1_048_576.0,
     ));
-    Ok(Latency {
-        generator_percent: 100.0 * cpu_seconds / seconds,
-        ..latency
-    })
+    Ok(latency)
+}
+
+fn measure(
+    engine: &mut Engine,
+    side: &mut Side,
+    publishers: usize,
+    size: u32,
+    duration: Duration,
+    stalled: Option<&Stalled>,
+) -> anyhow::Result<(Latency, Sent)> {
+    let (server, own) = (side.server.pid, std::process::id());
+    let (server_cpu, own_cpu) = (proc::cpu_seconds(server)?, proc::cpu_seconds(own)?);
+    let thread_cpu = proc::cpu_seconds_of_thread()?;
+    let machine = Machine::now();
+    let started = Instant::now();
+    let pushes = engine.tally(side.group).pushes;
+    engine.record(side.group, true)?;
+    let sent = schedule(engine, side, publishers, size, duration, stalled)?;
+
+    let wanted = pushes + sent.publications * side.subscribers;
+    engine.turn_until(RECEIVED_WITHIN, |engine| {
+        engine.tally(side.group).pushes >= wanted
+    })?;
+    let missing = wanted.saturating_sub(engine.tally(side.group).pushes);
+    let histogram = engine
+        .record(side.group, false)?
+        .context("latencies were not recorded")?;
+    let seconds = started.elapsed().as_secs_f64();
+    let server_cpu = proc::cpu_seconds(server)? - server_cpu;
+    let own_cpu = proc::cpu_seconds(own)? - own_cpu;
+    let thread_cpu = proc::cpu_seconds_of_thread()? - thread_cpu;
+    let latency = Latency {
+        histogram,
+        missing,
+        late_percent: 100.0 * sent.late as f64 / sent.publications.max(1) as f64,
+        server_percent: 100.0 * server_cpu / seconds,
+        generator_percent: 100.0 * thread_cpu / seconds,
+        foreign_percent: machine.foreign_percent_since(server_cpu + own_cpu),
+    };
+    Ok((latency, sent))
 }
 
 /// What was sent.
 struct Sent {
     publications: u64,
     late: u64,
+    /// Most resident memory of the server meanwhile, if subscribers were stalled.
+    rss_max: u64,
 }
 
 fn schedule(
@@ -130,6 +151,7 @@ fn schedule(
     let mut sent = Sent {
         publications: 0,
         late: 0,
+        rss_max: 0,
     };
     let mut frames = Vec::new();
     while sent.publications < total {
@@ -151,28 +173,12 @@ fn schedule(
             frames.clear();
             side.publication(&mut frames, FLOOD_CHANNEL, FLOOD_SIZE, due);
             engine.send(stalled.publisher, &frames);
+            sent.rss_max = sent.rss_max.max(proc::memory(side.server.pid)?.rss);
         }
         sent.publications += 1;
         engine.turn(Duration::ZERO)?;
     }
     Ok(sent)
-}
-
-fn finish(engine: &mut Engine, side: &Side, pushes: u64, sent: &Sent) -> anyhow::Result<Latency> {
-    let wanted = pushes + sent.publications * side.subscribers;
-    engine.turn_until(RECEIVED_WITHIN, |engine| {
-        engine.tally(side.group).pushes >= wanted
-    })?;
-    let missing = wanted.saturating_sub(engine.tally(side.group).pushes);
-    let histogram = engine
-        .record(side.group, false)?
-        .context("latencies were not recorded")?;
-    Ok(Latency {
-        histogram,
-        missing,
-        late_percent: 100.0 * sent.late as f64 / sent.publications.max(1) as f64,
-        generator_percent: 0.0,
-    })
 }
 
 /// Publications per second of all publishers together.
