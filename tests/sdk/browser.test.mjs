@@ -3,6 +3,7 @@
 import { after, before, describe, test } from 'node:test';
 
 import { Pages, launch } from './browser.mjs';
+import { endSoon } from './events.mjs';
 import { PAIRS, Rig } from './rig.mjs';
 import { names } from './scenarios.mjs';
 
@@ -29,6 +30,7 @@ describe('chromium', { concurrency: true }, () => {
     });
   });
   after(async () => {
+    endSoon();
     await browser?.close();
     pages?.close();
   });

@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { after, before, describe, test } from 'node:test';
 
-import { within } from './events.mjs';
+import { endSoon, within } from './events.mjs';
 import { Gateway } from './gateway.mjs';
 
 const root = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
@@ -56,6 +56,8 @@ async function output(gateway, program, given) {
   assert.equal(code, 0, `${program} exits with 0:\n${all()}`);
   return printed.stdout;
 }
+
+after(endSoon);
 
 const guides = readdirSync(root('docs/guide')).sort();
 for (const page of ['README.md', ...guides.map((name) => `docs/guide/${name}`)]) {

@@ -14,6 +14,18 @@ export function within(milliseconds, what, promise, context = () => '') {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
+/**
+ * Ends this process if it still runs a while after its last test: what a failed test left open
+ * must not keep the whole suite waiting.
+ */
+export function endSoon() {
+  const end = () => {
+    console.error(`left open: ${process.getActiveResourcesInfo().join(', ')}`);
+    process.exit(1);
+  };
+  setTimeout(end, DEADLINE_MS).unref();
+}
+
 /** Records the events of an emitter and hands them out in order. */
 export class Events {
   #seen = [];

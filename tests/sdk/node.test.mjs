@@ -7,6 +7,7 @@ import { Centrifuge as ProtobufCentrifuge } from 'centrifuge/build/protobuf';
 import EventSource from 'eventsource';
 import WebSocket from 'ws';
 
+import { endSoon } from './events.mjs';
 import { PAIRS, Rig } from './rig.mjs';
 import { names, run } from './scenarios.mjs';
 
@@ -20,6 +21,8 @@ const PLATFORM = {
 
 // The pairs run side by side, each with its own gateway; the scenarios of a pair one after the other.
 describe('node', { concurrency: true }, () => {
+  after(endSoon);
+
   for (const [transport, encoding] of PAIRS) {
     describe(`${encoding} over ${transport}`, { concurrency: 1 }, () => {
       let rig;

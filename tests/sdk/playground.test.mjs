@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
 import { launch } from './browser.mjs';
+import { endSoon } from './events.mjs';
 import { Gateway } from './gateway.mjs';
 
 const OPTIONS = { timeout: 60_000 };
@@ -16,6 +17,7 @@ describe('the playground', () => {
     gateway = await Gateway.start(null);
   });
   after(async () => {
+    endSoon();
     await browser?.close();
     await gateway?.remove();
   });

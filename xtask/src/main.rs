@@ -39,6 +39,8 @@ enum Command {
     },
     /// Installs what is missing, then runs the Rust tests and the JavaScript SDK suite
     Test,
+    /// Runs the JavaScript SDK suite and the examples of the documents only
+    Sdk,
     /// Runs everything that must hold before a change lands: format, lints, docs, house rules, tests
     Ci,
     /// Runs the Autobahn WebSocket suite against both roles of the codec, all cases
@@ -54,6 +56,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Deps { rivals } => deps::install(&mut report, rivals),
         Command::Test => suites::run(&mut report),
+        Command::Sdk => suites::sdk(&mut report),
         Command::Ci => ci::run(&mut report),
         Command::Autobahn(arguments) => {
             report.step("Autobahn suite, server and client", || {
