@@ -18,7 +18,7 @@ use crate::token::Mint;
 /// How much goes on beside.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load<'a> {
-    /// Connections opened, upgraded, authenticated and closed again.
+    /// Connections opened and closed again, at each of the places.
     pub(crate) handshakes_per_second: u32,
     /// Most bytes of HTTP responses, in millions.
     pub(crate) megabytes_per_second: u32,
@@ -26,10 +26,19 @@ pub(crate) struct Load<'a> {
     pub(crate) path: &'a str,
 }
 
+/// Where connections are opened, and what they do there.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) address: Address,
+    /// Whether they upgrade, authenticate and close by the closing handshake;
+    /// otherwise they fetch the address's path.
+    pub(crate) is_websocket: bool,
+}
+
 /// What went on beside.
 #[derive(Debug, Default)]
 pub(crate) struct Beside {
-    /// Completed, through to the closing handshake.
+    /// Completed to the end, at all places together.
     pub(crate) handshakes: u64,
     pub(crate) failed: u64,
     /// Not started, since [`UNDER_WAY_MAX`] were under way.
@@ -40,9 +49,11 @@ pub(crate) struct Beside {
     pub(crate) complaints: Vec<String>,
 }
 
-/// Runs `measure` while the load goes on at `address`.
+/// Runs `measure` while connections are opened at `places` and a file is
+/// fetched at `bulk`.
 pub(crate) fn beside<T>(
-    address: &Address,
+    places: &[Place],
+    bulk: &Address,
     mint: &Mint,
     load: Load<'_>,
     measure: impl FnOnce() -> T,
@@ -53,8 +64,8 @@ pub(crate) fn beside<T>(
     let over = AtomicBool::new(false);
     let started = Instant::now();
     std::thread::scope(|scope| {
-        let handshakes = scope.spawn(|| open_and_close(address, &tokens, load, &over));
-        let bulk = scope.spawn(|| fetch(address, load, &over));
+        let handshakes = scope.spawn(|| open_and_close(places, &tokens, load, &over));
+        let bulk = scope.spawn(|| fetch(bulk, load, &over));
         let measured = measure();
         over.store(true, Ordering::Relaxed);
         let mut beside = Beside {
@@ -79,6 +90,7 @@ pub(crate) fn beside<T>(
 }
 
 /// What the handshake thread did.
+#[derive(Default)]
 struct Handshakes {
     done: u64,
     failed: u64,
@@ -96,13 +108,16 @@ impl Handshakes {
 }
 
 fn open_and_close(
-    address: &Address,
+    places: &[Place],
     tokens: &[String],
     load: Load<'_>,
     over: &AtomicBool,
 ) -> anyhow::Result<Handshakes> {
     let mut engine = Engine::new()?;
-    let group = engine.group(address.clone());
+    let groups: Vec<_> = places
+        .iter()
+        .map(|place| (engine.group(place.address.clone()), place.is_websocket))
+        .collect();
     let interval = 1_000_000_000 / u64::from(load.handshakes_per_second.max(1));
     let (mut number, mut skipped) = (0, 0);
     while !over.load(Ordering::Relaxed) {
@@ -113,27 +128,38 @@ fn open_and_close(
             engine.turn(Duration::from_nanos(wait))?;
             continue;
         }
-        if engine.tally(group).opening < UNDER_WAY_MAX {
-            engine.open(
-                group,
-                Opening::leave(tokens[number as usize % tokens.len()].clone()),
-            );
-        } else {
-            skipped += 1;
+        for &(group, is_websocket) in &groups {
+            if engine.tally(group).opening >= UNDER_WAY_MAX {
+                skipped += 1;
+                continue;
+            }
+            let opening = match is_websocket {
+                true => Opening::leave(tokens[number as usize % tokens.len()].clone()),
+                false => Opening::visit(),
+            };
+            engine.open(group, opening);
         }
         number += 1;
         engine.turn(Duration::ZERO)?;
     }
     engine.turn_until(Duration::from_secs(5), |engine| {
-        engine.tally(group).opening == 0
+        groups
+            .iter()
+            .all(|&(group, _)| engine.tally(group).opening == 0)
     })?;
-    let tally = engine.tally(group);
-    Ok(Handshakes {
-        done: tally.left,
-        failed: tally.failed + tally.opening as u64,
+    let mut handshakes = Handshakes {
         skipped,
-        complaints: tally.complaints.clone(),
-    })
+        ..Handshakes::default()
+    };
+    for &(group, _) in &groups {
+        let tally = engine.tally(group);
+        handshakes.done += tally.left;
+        handshakes.failed += tally.failed + tally.opening as u64;
+        handshakes
+            .complaints
+            .extend(tally.complaints.iter().cloned());
+    }
+    Ok(handshakes)
 }
 
 /// Fetches a path over one keep-alive connection again and again; responses and

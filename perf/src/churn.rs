@@ -14,7 +14,7 @@ use crate::client::{Engine, Opening};
 use crate::idle::{HANDSHAKES_AT_ONCE, settle};
 use crate::proc::{self, Machine, Memory};
 use crate::report::{JsonLine, Table, Void, grouped, mebibytes, say};
-use crate::server_process::{Server, Setup, tidegate_executable};
+use crate::server_process::{Secure, Server, Setup, tidegate_executable};
 use crate::token::Mint;
 
 /// What is measured.
@@ -49,7 +49,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if !options.subjects.peers_only {
         let executable = tidegate_executable(options.subjects.tidegate.as_deref())?;
         let setup = Setup {
-            tls: false,
+            secure: Secure::None,
             ping_interval_seconds: 25,
             demo: false,
         };

@@ -26,7 +26,7 @@ use crate::frame;
 use crate::idle::HANDSHAKES_AT_ONCE;
 use crate::proc::{self, Machine};
 use crate::report::{JsonLine, Table, Void, grouped, say};
-use crate::server_process::{Server, Setup, tidegate_executable};
+use crate::server_process::{Secure, Server, Setup, tidegate_executable};
 use crate::token::Mint;
 
 /// What is measured.
@@ -50,6 +50,9 @@ pub(crate) struct Options {
     /// Publications under way at saturation: sent, but not yet received by all.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(2..=512))]
     window: u64,
+    /// Lets the subscribers of the busy phase, and all that runs beside them, speak TLS.
+    #[arg(long)]
+    busy_secure: bool,
     /// TLS connections opened per second beside the busy phase.
     #[arg(long, default_value_t = 500)]
     busy_handshakes: u32,
@@ -150,7 +153,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
     if let Some(executable) = &executable {
         let setup = Setup {
-            tls: true,
+            secure: match options.busy_secure {
+                true => Secure::Main,
+                false => Secure::Admin,
+            },
             ping_interval_seconds: 25,
             demo: true,
         };
@@ -171,7 +177,7 @@ fn open_sides(
     let mut sides = Vec::new();
     if let Some(executable) = executable {
         let setup = Setup {
-            tls: false,
+            secure: Secure::None,
             ping_interval_seconds: 25,
             demo: false,
         };
@@ -217,7 +223,12 @@ fn paced_phases(
     Ok(latencies)
 }
 
-/// The paced phase beside handshakes and plain HTTP, all of it over TLS on one port.
+/// The paced phase beside handshakes and plain HTTP.
+///
+/// A listener speaks TLS or does not. So that subscribers stay plain, and the
+/// generator's decryption out of the figures, the TLS handshakes go to the
+/// listener of operators and as many plain ones, upgrade and token included, to
+/// the listener of the subscribers. Or else everything is TLS on one port.
 fn run_busy(
     server: Server,
     options: &Options,
@@ -227,16 +238,34 @@ fn run_busy(
     let mut engine = Engine::new()?;
     let address = server.address.clone();
     let mint = Mint::new(&server.secret)?;
+    let mut places = vec![busy::Place {
+        address: address.clone(),
+        is_websocket: true,
+    }];
+    if !options.busy_secure
+        && let Some(mut admin) = server.admin.clone()
+    {
+        "/healthz".clone_into(&mut admin.path);
+        places.push(busy::Place {
+            address: admin,
+            is_websocket: false,
+        });
+    }
     let mut side = Side::open(&mut engine, server, options, 0)?;
     let load = busy::Load {
         handshakes_per_second: options.busy_handshakes,
         megabytes_per_second: options.busy_megabytes,
         path: &options.busy_path,
     };
+    let split = if options.busy_secure {
+        " by TLS"
+    } else {
+        ", half by TLS"
+    };
     let mut latencies = Vec::new();
     for publishers in [1, PUBLISHERS] {
         let cpu = proc::cpu_seconds(side.server.pid)?;
-        let (latency, beside) = busy::beside(&address, &mint, load, || {
+        let (latency, beside) = busy::beside(&places, &address, &mint, load, || {
             paced::run(&mut engine, &mut side, publishers, options.size, duration)
         })?;
         let latency = latency?;
@@ -251,7 +280,7 @@ fn run_busy(
             complaints,
         } = beside;
         say(&format!(
-            "busy, {publishers} publishing: {:.0} TLS handshakes/s, {:.1} MB/s of HTTP in {:.0} \
+            "busy, {publishers} publishing: {:.0} handshakes/s{split}, {:.1} MB/s of HTTP in {:.0} \
              responses/s, server CPU {:.0} %",
             handshakes as f64 / seconds,
             fetched_bytes as f64 / seconds / 1e6,

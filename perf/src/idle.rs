@@ -18,7 +18,7 @@ use crate::Subjects;
 use crate::client::{Engine, GroupId, Opening};
 use crate::proc::{self, Memory};
 use crate::report::{JsonLine, Table, Void, grouped, mebibytes, say};
-use crate::server_process::{Server, Setup, tidegate_executable};
+use crate::server_process::{Secure, Server, Setup, tidegate_executable};
 use crate::token::Mint;
 
 /// What is measured.
@@ -88,9 +88,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn tidegate(executable: &Path, variant: Variant, ping_interval: u64) -> anyhow::Result<Server> {
-    let tls = variant == Variant::Tls;
+    let secure = match variant {
+        Variant::Tls => Secure::Main,
+        Variant::Bare | Variant::Subscribed => Secure::None,
+    };
     let setup = Setup {
-        tls,
+        secure,
         ping_interval_seconds: ping_interval,
         demo: false,
     };

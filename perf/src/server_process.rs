@@ -21,6 +21,8 @@ pub(crate) struct Server {
     pub(crate) pid: u32,
     /// Where clients connect.
     pub(crate) address: Address,
+    /// The listener of operators, where there is one.
+    pub(crate) admin: Option<Address>,
     /// Secret its tokens are signed with.
     pub(crate) secret: String,
     started: Option<Started>,
@@ -29,11 +31,18 @@ pub(crate) struct Server {
 /// What Tidegate is configured with, beside what every run has.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup {
-    /// Whether the main listener speaks TLS.
-    pub(crate) tls: bool,
+    pub(crate) secure: Secure,
     pub(crate) ping_interval_seconds: u64,
     /// Whether the playground page is served.
     pub(crate) demo: bool,
+}
+
+/// Which listener of Tidegate speaks TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Secure {
+    None,
+    Main,
+    Admin,
 }
 
 /// A server of somebody else, as named on the command line.
@@ -84,7 +93,10 @@ impl Server {
         fs::write(&file, configuration).context("configuration was not written")?;
         let mut command = Command::new(executable);
         command.arg("-c").arg(&file);
-        Self::start("tidegate", command, folder, setup.tls)
+        let mut server = Self::start("tidegate", command, folder, setup.secure == Secure::Main)?;
+        let socket = server.listening("admin")?;
+        server.admin = Some(Address::new(socket, setup.secure == Secure::Admin)?);
+        Ok(server)
     }
 
     /// Starts the reference broadcaster: this program again, so that its memory
@@ -132,6 +144,7 @@ impl Server {
             name: peer.name.clone(),
             pid: peer.pid,
             address,
+            admin: None,
             secret: secret.to_owned(),
             started: None,
         })
@@ -144,7 +157,7 @@ impl Server {
         folder: TempDir,
         secure: bool,
     ) -> anyhow::Result<Self> {
-        let path = folder.path().join("output.log");
+        let path = folder.path().join(LOG);
         let output = File::create(&path).context("log file was not made")?;
         let errors = output.try_clone().context("log file was not shared")?;
         let child = command
@@ -153,18 +166,35 @@ impl Server {
             .stderr(errors)
             .spawn()
             .with_context(|| format!("{name} was not started: {command:?}"))?;
-        let mut started = Started { child, folder };
+        let mut server = Self {
+            name: name.to_owned(),
+            pid: child.id(),
+            address: Address::new(SocketAddr::from(([127, 0, 0, 1], 0)), secure)?,
+            admin: None,
+            secret: token::SECRET.to_owned(),
+            started: Some(Started { child, folder }),
+        };
+        let socket = server.listening("main")?;
+        server.address = Address::new(socket, secure)?;
+        Ok(server)
+    }
+
+    /// Waits until the log tells the address of a listener.
+    fn listening(&mut self, listener: &str) -> anyhow::Result<SocketAddr> {
+        let Self {
+            name,
+            started: Some(started),
+            ..
+        } = self
+        else {
+            bail!("a peer tells no address");
+        };
+        let path = started.folder.path().join(LOG);
         let deadline = Instant::now() + START_WITHIN;
         loop {
             let log = fs::read_to_string(&path).unwrap_or_default();
-            if let Some(socket) = listening(&log) {
-                return Ok(Self {
-                    name: name.to_owned(),
-                    pid: started.child.id(),
-                    address: Address::new(socket, secure)?,
-                    secret: token::SECRET.to_owned(),
-                    started: Some(started),
-                });
+            if let Some(socket) = address_of(listener, &log) {
+                return Ok(socket);
             }
             if let Some(status) = started
                 .child
@@ -185,7 +215,7 @@ impl Server {
         let Some(started) = &self.started else {
             return Vec::new();
         };
-        let log = fs::read_to_string(started.folder.path().join("output.log"));
+        let log = fs::read_to_string(started.folder.path().join(LOG));
         log.unwrap_or_default()
             .lines()
             .filter(|line| {
@@ -253,14 +283,19 @@ impl FromStr for Peer {
 /// rate limit stands between the generator and the server's own pace.
 fn configuration(folder: &Path, setup: Setup) -> anyhow::Result<String> {
     let mut main = "address: \"127.0.0.1:0\"".to_owned();
-    if setup.tls {
+    let mut admin = main.clone();
+    if setup.secure != Secure::None {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let signed = rcgen::generate_simple_self_signed(names).context("no certificate made")?;
         let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
         fs::write(&certificate, signed.cert.pem()).context("certificate was not written")?;
         fs::write(&key, signed.signing_key.serialize_pem()).context("key was not written")?;
+        let listener = match setup.secure {
+            Secure::Admin => &mut admin,
+            Secure::Main | Secure::None => &mut main,
+        };
         write!(
-            main,
+            listener,
             ", tls: {{ certificate: {certificate:?}, key: {key:?} }}"
         )?;
     }
@@ -272,7 +307,7 @@ fn configuration(folder: &Path, setup: Setup) -> anyhow::Result<String> {
     let secret = token::SECRET;
     let data = folder.join("data");
     Ok(format!(
-        "listeners: {{ main: {{ {main} }}, admin: {{ address: \"127.0.0.1:0\" }} }}\n\
+        "listeners: {{ main: {{ {main} }}, admin: {{ {admin} }} }}\n\
          client: {{ token: {{ hmac_secret_key: \"{secret}\" }}, \
          ping_interval: {ping_interval_seconds}s, command_rate: 0 }}\n\
          channel: {{ without_namespace: {{ allow_subscribe_for_client: true, \
@@ -283,17 +318,20 @@ fn configuration(folder: &Path, setup: Setup) -> anyhow::Result<String> {
     ))
 }
 
-/// The address of the listener `main`, if the log tells it.
-fn listening(log: &str) -> Option<SocketAddr> {
+/// The address of a listener, if the log tells it.
+fn address_of(listener: &str, log: &str) -> Option<SocketAddr> {
     log.lines().find_map(|line| {
         let entry: serde_json::Value = serde_json::from_str(line).ok()?;
         let fields = entry.get("fields").unwrap_or(&entry);
         let text = |key: &str| fields.get(key).or_else(|| entry.get(key))?.as_str();
-        (text("message") == Some("listening") && text("listener") == Some("main"))
+        (text("message") == Some("listening") && text("listener") == Some(listener))
             .then(|| text("address")?.parse().ok())
             .flatten()
     })
 }
+
+/// Name of the file that a server's output goes to.
+const LOG: &str = "output.log";
 
 /// A server that has not bound its ports by then is broken.
 const START_WITHIN: Duration = Duration::from_secs(20);
@@ -323,13 +361,18 @@ mod tests {
     }
 
     #[test]
-    fn main_listener_is_found_in_either_log_shape() {
+    fn listener_is_found_in_either_log_shape() {
         let flat = r#"{"message":"listening","listener":"main","address":"127.0.0.1:81"}"#;
         let nested =
             r#"{"fields":{"message":"listening","listener":"main","address":"127.0.0.1:82"}}"#;
         let admin = r#"{"message":"listening","listener":"admin","address":"127.0.0.1:83"}"#;
-        assert_eq!(listening(&format!("{admin}\n{flat}")).unwrap().port(), 81);
-        assert_eq!(listening(nested).unwrap().port(), 82);
-        assert_eq!(listening(admin), None);
+        assert_eq!(
+            address_of("main", &format!("{admin}\n{flat}"))
+                .unwrap()
+                .port(),
+            81
+        );
+        assert_eq!(address_of("main", nested).unwrap().port(), 82);
+        assert_eq!(address_of("main", admin), None);
     }
 }

@@ -45,6 +45,20 @@ impl Opening {
             narrow: false,
         }
     }
+
+    /// A client that fetches the address's path and is gone.
+    pub(crate) fn visit() -> Self {
+        Self {
+            token: String::new(),
+            channels: Vec::new(),
+            purpose: Purpose::Visit,
+            narrow: false,
+        }
+    }
+
+    fn is_visit(&self) -> bool {
+        self.purpose == Purpose::Visit
+    }
 }
 
 /// What a client does once it is ready.
@@ -54,6 +68,8 @@ pub(crate) enum Purpose {
     Stay,
     /// Closes by the closing handshake.
     Leave,
+    /// Asks for a page over HTTP instead of upgrading, and closes.
+    Visit,
 }
 
 /// Whether a connection goes on.
@@ -256,12 +272,25 @@ impl Connection {
 
     fn upgrade(&mut self, address: &Address) -> io::Result<()> {
         self.phase = Phase::Upgrading;
+        if self.visits() {
+            let request = format!(
+                "GET {} HTTP/1.1\r\nHost: {}\r\n\r\n",
+                address.path, address.host
+            );
+            return self.send(request.as_bytes()).map(drop);
+        }
         let request = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
             address.path, address.host,
         );
         self.send(request.as_bytes()).map(drop)
+    }
+
+    fn visits(&self) -> bool {
+        self.opening
+            .as_ref()
+            .is_some_and(|opening| opening.is_visit())
     }
 
     fn decrypt(
@@ -325,10 +354,21 @@ impl Connection {
                 self.partial = rest.to_vec();
                 return Ok(Fate::Open);
             };
-            if !rest.starts_with(b"HTTP/1.1 101") {
+            let visits = self.visits();
+            let expected = if visits {
+                &b"HTTP/1.1 200"[..]
+            } else {
+                b"HTTP/1.1 101"
+            };
+            if !rest.starts_with(expected) {
                 let line = rest.split(|&byte| byte == b'\r').next().unwrap_or_default();
                 let line = String::from_utf8_lossy(line);
                 return Err(io::Error::other(format!("server answered {line:?}")));
+            }
+            if visits {
+                tally.ready += 1;
+                self.phase = Phase::Closing;
+                return Ok(Fate::Gone);
             }
             rest = &rest[end + 4..];
             self.join()?;
@@ -464,7 +504,7 @@ impl Connection {
             }
             // It counts as opening until it is gone: whoever limits how many are
             // under way means the whole life of these.
-            Purpose::Leave => {
+            Purpose::Leave | Purpose::Visit => {
                 self.phase = Phase::Closing;
                 let mut close = Vec::with_capacity(8);
                 frame::close(&mut close);
