@@ -88,7 +88,9 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
     let admin_stop = CancellationToken::new();
     parts.tasks.spawn(
         "front",
-        parts.front(&loaded.config, &fleet).serve(listeners.main, accepting.clone()),
+        parts
+            .front(&loaded.config, &fleet)
+            .serve(listeners.main, accepting.clone()),
     );
 
     let settings = Arc::new(ArcSwap::from_pointee(live::admin_settings(&loaded.config)));
@@ -105,7 +107,13 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
         tasks: parts.tasks.clone(),
         node: parts.node.clone(),
     });
-    spawn_admin(&parts, &gateway, &settings, admin_stop.clone(), listeners.admin);
+    spawn_admin(
+        &parts,
+        &gateway,
+        &settings,
+        admin_stop.clone(),
+        listeners.admin,
+    );
     spawn_upkeep(&parts, &fleet);
     spawn_reload(&parts, reloader, hangups, &gateway, &settings, logging);
     parts.readiness.advance(Stage::Ready);
@@ -124,7 +132,10 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
     fleet.stop(&parts.tasks).await;
     admin_stop.cancel();
     if !parts.tasks.stop(STOP_GRACE).await {
-        warn!(tasks = parts.tasks.running(), "tasks were still running at the end");
+        warn!(
+            tasks = parts.tasks.running(),
+            "tasks were still running at the end"
+        );
     }
     info!("stopped");
     Ok(())
@@ -235,11 +246,19 @@ impl Parts {
 impl Bound {
     fn bind(config: &Config) -> Result<Self, AssemblyError> {
         let refuse = |listener, address| {
-            move |source| AssemblyError::Bind { listener, address, source }
+            move |source| AssemblyError::Bind {
+                listener,
+                address,
+                source,
+            }
         };
         let wanted = config.listeners.main.address;
         // One listener per worker where the system spreads connections over them.
-        let count = if cfg!(target_os = "linux") { live::workers(config) } else { 1 };
+        let count = if cfg!(target_os = "linux") {
+            live::workers(config)
+        } else {
+            1
+        };
         let first = front::bind(wanted, count > 1).map_err(refuse("main", wanted))?;
         // Port 0 is chosen once, for all.
         let address = first.local_addr().map_err(refuse("main", wanted))?;
@@ -309,11 +328,17 @@ fn spawn_admin(
     let limits = ListenerLimits::default();
     let stopped = async move { stop.cancelled().await };
     match parts.certificates.admin_config() {
-        None => parts.tasks.spawn("admin", admin::serve(listener, router, limits, stopped)),
+        None => parts
+            .tasks
+            .spawn("admin", admin::serve(listener, router, limits, stopped)),
         Some(config) => {
             let accept = move |tcp| {
                 let config = Arc::clone(&config);
-                async move { TlsStream::accept(config, tcp).await.map_err(io::Error::other) }
+                async move {
+                    TlsStream::accept(config, tcp)
+                        .await
+                        .map_err(io::Error::other)
+                }
             };
             let serving = admin::serve_with(listener, router, limits, accept, stopped);
             parts.tasks.spawn("admin", serving);
@@ -331,7 +356,9 @@ fn spawn_upkeep(parts: &Parts, fleet: &Arc<Fleet>) {
         revocations: Arc::clone(&parts.revocations),
         metrics: Arc::clone(&parts.edge_metrics),
     };
-    parts.tasks.spawn("upkeep", upkeep.run(parts.tasks.stopping()));
+    parts
+        .tasks
+        .spawn("upkeep", upkeep.run(parts.tasks.stopping()));
     // Revocations act at once, not at the next round.
     let (fleet, mut changed) = (Arc::clone(fleet), parts.revocations.subscribe());
     let stopping = parts.tasks.stopping();
@@ -380,7 +407,10 @@ fn spawn_reload(
             metrics.refused.inc();
         }
     };
-    parts.tasks.spawn("reload", reloader.run(hangups, parts.tasks.stopping(), apply, observe));
+    parts.tasks.spawn(
+        "reload",
+        reloader.run(hangups, parts.tasks.stopping(), apply, observe),
+    );
 }
 
 async fn drain(config: &Config, parts: &Parts, accepting: &CancellationToken, fleet: &Fleet) {
@@ -388,7 +418,9 @@ async fn drain(config: &Config, parts: &Parts, accepting: &CancellationToken, fl
     parts.readiness.advance(Stage::Draining);
     tokio::time::sleep(config.drain.delay).await;
     accepting.cancel();
-    fleet.drain(parts.clock, config.drain.rate, config.drain.grace).await;
+    fleet
+        .drain(parts.clock, config.drain.rate, config.drain.grace)
+        .await;
 }
 
 /// What loosens security is said once, at the start.
@@ -399,12 +431,25 @@ fn warn_of_looseness(config: &Config) {
     if config.client.settings.allow_anonymous_connect_without_token {
         warn!("clients without a token may connect as anonymous");
     }
-    if config.access.allowed_origins.iter().any(|rule| rule.as_str() == "*") {
+    if config
+        .access
+        .allowed_origins
+        .iter()
+        .any(|rule| rule.as_str() == "*")
+    {
         warn!("pages of all origins may connect");
     }
     for (listener, address, is_tls) in [
-        ("main", config.listeners.main.address, config.listeners.main.tls.is_some()),
-        ("admin", config.listeners.admin.address, config.listeners.admin.tls.is_some()),
+        (
+            "main",
+            config.listeners.main.address,
+            config.listeners.main.tls.is_some(),
+        ),
+        (
+            "admin",
+            config.listeners.admin.address,
+            config.listeners.admin.tls.is_some(),
+        ),
     ] {
         if !address.ip().is_loopback() && !is_tls {
             warn!(listener, %address, "listener is reachable from outside and has no TLS");

@@ -33,7 +33,11 @@ impl Tasks {
     /// Runs a task under a name. It should end soon after [`Tasks::stopping`] fires.
     #[expect(clippy::disallowed_methods, reason = "this is the place that spawns")]
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(self.tracker.track_future(task).instrument(tracing::debug_span!("task", name)));
+        tokio::spawn(
+            self.tracker
+                .track_future(task)
+                .instrument(tracing::debug_span!("task", name)),
+        );
     }
 
     /// Runs something that blocks for a while, on the runtime's bounded pool.
@@ -42,7 +46,10 @@ impl Tasks {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        self.tracker.track_future(tokio::task::spawn_blocking(work)).await.ok()
+        self.tracker
+            .track_future(tokio::task::spawn_blocking(work))
+            .await
+            .ok()
     }
 
     /// Fires when the group is asked to stop.
@@ -60,7 +67,9 @@ impl Tasks {
     pub async fn stop(&self, grace: Duration) -> bool {
         self.stop.cancel();
         self.tracker.close();
-        tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+        tokio::time::timeout(grace, self.tracker.wait())
+            .await
+            .is_ok()
     }
 }
 
@@ -72,7 +81,10 @@ pub fn thread<T: Send + 'static>(
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(run)
-        .map_err(|source| ThreadError { name: name.to_owned(), source })
+        .map_err(|source| ThreadError {
+            name: name.to_owned(),
+            source,
+        })
 }
 
 /// The runtime for what is not the data path: handshakes, token checks, the admin

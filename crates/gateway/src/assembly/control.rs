@@ -51,7 +51,10 @@ pub(super) struct Gateway {
 
 impl Gateway {
     fn now(&self) -> Now {
-        Now { mono_ms: self.clock.mono_ms(), unix_ms: self.clock.unix_ms() }
+        Now {
+            mono_ms: self.clock.mono_ms(),
+            unix_ms: self.clock.unix_ms(),
+        }
     }
 
     /// The options of a channel that is named well enough to exist.
@@ -61,7 +64,10 @@ impl Gateway {
         if channel.is_empty() || channel.len() > namespaces.max_length() {
             return Err(ApiError::BadRequest);
         }
-        namespaces.resolve(channel).map(Arc::clone).ok_or(ApiError::UnknownChannel)
+        namespaces
+            .resolve(channel)
+            .map(Arc::clone)
+            .ok_or(ApiError::UnknownChannel)
     }
 }
 
@@ -109,7 +115,11 @@ impl Control for Gateway {
             recover_since: options.recover_since,
             expires_at: options.expire_at.unwrap_or(0),
         };
-        self.operate(&selector, Vec::new(), &Operation::Subscribe(Box::new(subscribe)));
+        self.operate(
+            &selector,
+            Vec::new(),
+            &Operation::Subscribe(Box::new(subscribe)),
+        );
         Ok(())
     }
 
@@ -118,7 +128,10 @@ impl Control for Gateway {
             return Err(ApiError::BadRequest);
         }
         let code = UnsubscribeCode::SERVER_UNSUBSCRIBE;
-        let operation = Operation::Unsubscribe { channel: channel.into(), code };
+        let operation = Operation::Unsubscribe {
+            channel: channel.into(),
+            code,
+        };
         self.operate(&selector, Vec::new(), &operation);
         Ok(())
     }
@@ -129,17 +142,15 @@ impl Control for Gateway {
         whitelist: Vec<String>,
         disconnect: Disconnect,
     ) -> Result<(), ApiError> {
-        let except =
-            whitelist.iter().filter_map(|client| ClientId::from_str(client).ok()).collect();
+        let except = whitelist
+            .iter()
+            .filter_map(|client| ClientId::from_str(client).ok())
+            .collect();
         self.operate(&selector, except, &Operation::Disconnect(disconnect));
         Ok(())
     }
 
-    async fn refresh(
-        &self,
-        selector: Selector,
-        options: RefreshOptions,
-    ) -> Result<(), ApiError> {
+    async fn refresh(&self, selector: Selector, options: RefreshOptions) -> Result<(), ApiError> {
         let operation = Operation::Refresh {
             expired: options.expired,
             expires_at: Some(options.expire_at.unwrap_or(0)),
@@ -161,7 +172,10 @@ impl Control for Gateway {
     async fn presence_stats(&self, channel: &str) -> Result<PresenceStats, ApiError> {
         self.with_presence(channel)?;
         let stats = self.bus.presence_stats(&Channel::new(channel));
-        Ok(PresenceStats { clients: stats.clients as u64, users: stats.users as u64 })
+        Ok(PresenceStats {
+            clients: stats.clients as u64,
+            users: stats.users as u64,
+        })
     }
 
     async fn history(&self, channel: &str, query: HistoryQuery) -> Result<History, ApiError> {
@@ -255,16 +269,26 @@ impl Control for Gateway {
 impl Gateway {
     fn with_presence(&self, channel: &str) -> Result<(), ApiError> {
         let resolved = self.options(channel)?;
-        if resolved.options.presence { Ok(()) } else { Err(ApiError::NotAvailable) }
+        if resolved.options.presence {
+            Ok(())
+        } else {
+            Err(ApiError::NotAvailable)
+        }
     }
 
     fn operate(&self, selector: &Selector, except: Vec<ClientId>, operation: &Operation) {
         let client = selector.client.as_deref().map(ClientId::from_str);
         let session = selector.session.as_deref().map(uuid::Uuid::parse_str);
         // An id that is none names no connection, and that is no error.
-        let (Ok(client), Ok(session)) = (client.transpose(), session.transpose()) else { return };
+        let (Ok(client), Ok(session)) = (client.transpose(), session.transpose()) else {
+            return;
+        };
         let session = session.map(|session| session.as_u128());
-        let select = Select { client, session, except };
+        let select = Select {
+            client,
+            session,
+            except,
+        };
         self.fleet.operate(&selector.user, &select, operation);
     }
 }
@@ -277,9 +301,17 @@ impl Operator for Gateway {
     ) -> Result<Vec<Connection>, OperatorError> {
         let mut found: Vec<Glimpse> = self.fleet.connections().await;
         found.retain(|glimpse| {
-            filter.user.as_ref().is_none_or(|user| *user == glimpse.user)
-                && filter.address.is_none_or(|address| address == glimpse.address)
-                && filter.channel.as_ref().is_none_or(|name| glimpse.channels.contains(name))
+            filter
+                .user
+                .as_ref()
+                .is_none_or(|user| *user == glimpse.user)
+                && filter
+                    .address
+                    .is_none_or(|address| address == glimpse.address)
+                && filter
+                    .channel
+                    .as_ref()
+                    .is_none_or(|name| glimpse.channels.contains(name))
         });
         let mut listed: Vec<Connection> = found.iter().map(connection).collect();
         listed.sort_unstable_by(|one, other| one.client.cmp(&other.client));
@@ -291,15 +323,18 @@ impl Operator for Gateway {
     }
 
     async fn connection(&self, client: &str) -> Result<Option<ConnectionDetail>, OperatorError> {
-        let Ok(client) = ClientId::from_str(client) else { return Ok(None) };
+        let Ok(client) = ClientId::from_str(client) else {
+            return Ok(None);
+        };
         let found = self.fleet.connections().await;
-        Ok(found.into_iter().find(|glimpse| glimpse.client == client).map(|glimpse| {
-            ConnectionDetail {
+        Ok(found
+            .into_iter()
+            .find(|glimpse| glimpse.client == client)
+            .map(|glimpse| ConnectionDetail {
                 connection: connection(&glimpse),
                 expires_at: (glimpse.expires_at != 0).then_some(glimpse.expires_at),
                 channels: glimpse.channels,
-            }
-        }))
+            }))
     }
 
     async fn close(&self, client: &str, disconnect: Disconnect) -> Result<bool, OperatorError> {
@@ -319,22 +354,37 @@ impl Operator for Gateway {
             RevocationExpiry::Default => now_s + REVOCATION_TTL.as_secs(),
             RevocationExpiry::In(ttl) => now_s.saturating_add(ttl.as_secs()),
             RevocationExpiry::At(at) if at <= now_s => {
-                return Err(OperatorError::Refused("expires_at lies in the past".to_owned()));
+                return Err(OperatorError::Refused(
+                    "expires_at lies in the past".to_owned(),
+                ));
             }
             RevocationExpiry::At(at) => at,
         };
         let revoked = match request.subject {
-            RevokedSubject::User(user) => Revoked::User { user, issued_before: now_s + 1 },
+            RevokedSubject::User(user) => Revoked::User {
+                user,
+                issued_before: now_s + 1,
+            },
             RevokedSubject::TokenId(token_id) => Revoked::Token { token_id },
         };
-        let revocation = Revocation { revoked, expires_at };
+        let revocation = Revocation {
+            revoked,
+            expires_at,
+        };
         let (revocations, entry) = (Arc::clone(&self.revocations), revocation.clone());
         self.on_disk(move || revocations.add(entry, now_s)).await?;
-        Ok(ListedRevocation { reason: request.reason, ..listed(revocation) })
+        Ok(ListedRevocation {
+            reason: request.reason,
+            ..listed(revocation)
+        })
     }
 
     async fn reinstate(&self, subject: RevokedSubject) -> Result<bool, OperatorError> {
-        let entries = self.revocations.list().into_iter().map(|entry| entry.revoked);
+        let entries = self
+            .revocations
+            .list()
+            .into_iter()
+            .map(|entry| entry.revoked);
         let wanted: Vec<Revoked> = entries
             .filter(|revoked| match (revoked, &subject) {
                 (Revoked::User { user, .. }, RevokedSubject::User(wanted)) => user == wanted,
@@ -360,7 +410,10 @@ impl Operator for Gateway {
             Some(Outcome::Unchanged) => Ok(Reloaded::default()),
             Some(Outcome::Applied { kept }) => {
                 let restart_needed = kept.into_iter().map(str::to_owned).collect();
-                Ok(Reloaded { restart_needed, ..Reloaded::default() })
+                Ok(Reloaded {
+                    restart_needed,
+                    ..Reloaded::default()
+                })
             }
             Some(Outcome::Refused(reason)) => Err(OperatorError::Refused(reason)),
             None => Err(OperatorError::Failed("the gateway is stopping".to_owned())),
@@ -386,7 +439,9 @@ impl Gateway {
         match self.tasks.blocking(work).await {
             Some(Ok(done)) => Ok(done),
             Some(Err(error)) => Err(OperatorError::Failed(error.to_string())),
-            None => Err(OperatorError::Failed("the change could not be made".to_owned())),
+            None => Err(OperatorError::Failed(
+                "the change could not be made".to_owned(),
+            )),
         }
     }
 }
@@ -413,10 +468,18 @@ fn connection(glimpse: &Glimpse) -> Connection {
 
 fn listed(revocation: Revocation) -> ListedRevocation {
     let (subject, issued_before) = match revocation.revoked {
-        Revoked::User { user, issued_before } => (RevokedSubject::User(user), Some(issued_before)),
+        Revoked::User {
+            user,
+            issued_before,
+        } => (RevokedSubject::User(user), Some(issued_before)),
         Revoked::Token { token_id } => (RevokedSubject::TokenId(token_id), None),
     };
-    ListedRevocation { subject, issued_before, expires_at: revocation.expires_at, reason: None }
+    ListedRevocation {
+        subject,
+        issued_before,
+        expires_at: revocation.expires_at,
+        reason: None,
+    }
 }
 
 fn api_error(error: BusError) -> ApiError {

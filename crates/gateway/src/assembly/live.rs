@@ -28,8 +28,8 @@ pub(super) fn live(
     clock: Clock,
     node: &str,
 ) -> Result<Live, String> {
-    let namespaces = Namespaces::new(&config.channel)
-        .map_err(|error| format!("channel.{error}"))?;
+    let namespaces =
+        Namespaces::new(&config.channel).map_err(|error| format!("channel.{error}"))?;
     let own_tokens = &config.client.subscription_token;
     let verifier = Verifier::new(
         &config.client.token,
@@ -62,7 +62,11 @@ pub(super) fn live(
             handshake_burst: limits.handshake_burst,
             handshake_rate_per_address: limits.handshake_rate_per_address,
             handshake_burst_per_address: limits.handshake_burst_per_address,
-            memory: if limits.memory == 0 { default_memory() } else { limits.memory },
+            memory: if limits.memory == 0 {
+                default_memory()
+            } else {
+                limits.memory
+            },
             handshake_timeout: limits.handshake_timeout,
             header_size: limits.header_size,
             headers: limits.headers,
@@ -72,7 +76,10 @@ pub(super) fn live(
             .http_stream
             .enabled
             .then_some(config.http_stream.max_request_body_size),
-        sse_body_max: config.sse.enabled.then_some(config.sse.max_request_body_size),
+        sse_body_max: config
+            .sse
+            .enabled
+            .then_some(config.sse.max_request_body_size),
         emulation_body_max: config.emulation.max_request_body_size,
         verifier: Arc::new(verifier),
         demo: config.demo.is_on().then(|| demo_tokens(config, clock)),
@@ -148,20 +155,28 @@ fn demo_tokens(config: &Config, clock: Clock) -> edge::live::DemoTokens {
             ..tokens::Request::default()
         };
         // The demo has prepared a key; without one the token is empty and refused.
-        let token = tokens::development(&config, request, clock.unix_ms() / 1_000)
-            .unwrap_or_default();
-        DemoToken { user, token, expires_in: DEMO_TOKEN_TTL.as_secs() }
+        let token =
+            tokens::development(&config, request, clock.unix_ms() / 1_000).unwrap_or_default();
+        DemoToken {
+            user,
+            token,
+            expires_in: DEMO_TOKEN_TTL.as_secs(),
+        }
     })
 }
 
 /// Four fifths of what the machine or the control group offers; 0 (no limit) where
 /// that can't be told.
 fn default_memory() -> u64 {
-    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-        kib.checked_mul(1_024)
-    });
+    let machine = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("MemTotal:"))?;
+            let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+            kib.checked_mul(1_024)
+        });
     let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
         .ok()
         .and_then(|text| text.trim().parse::<u64>().ok());

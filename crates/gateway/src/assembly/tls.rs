@@ -31,11 +31,15 @@ impl Certificates {
     }
 
     pub(super) fn main_config(&self) -> Option<Arc<ServerConfig>> {
-        self.main.as_ref().map(|listener| Arc::clone(&listener.config))
+        self.main
+            .as_ref()
+            .map(|listener| Arc::clone(&listener.config))
     }
 
     pub(super) fn admin_config(&self) -> Option<Arc<ServerConfig>> {
-        self.admin.as_ref().map(|listener| Arc::clone(&listener.config))
+        self.admin
+            .as_ref()
+            .map(|listener| Arc::clone(&listener.config))
     }
 
     /// Reads all certificates again. New handshakes see what is new; nobody is
@@ -83,7 +87,11 @@ impl Listener {
             .map_err(|error| chain(&error))?;
         let store = Arc::new(store);
         let config = tls::server_config(Arc::clone(&store)).map_err(|error| chain(&error))?;
-        Ok(Self { files: files.clone(), store, config })
+        Ok(Self {
+            files: files.clone(),
+            store,
+            config,
+        })
     }
 }
 

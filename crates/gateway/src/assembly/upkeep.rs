@@ -41,7 +41,8 @@ impl Upkeep {
         loop {
             let resident = resident_bytes();
             self.door.note_resident(resident);
-            self.metrics.note_memory(resident, self.fleet.connection_count());
+            self.metrics
+                .note_memory(resident, self.fleet.connection_count());
             if round.is_multiple_of(REST_EVERY) {
                 self.sweep().await;
             }
@@ -54,12 +55,18 @@ impl Upkeep {
     }
 
     async fn sweep(&self) {
-        let now = Now { mono_ms: self.clock.mono_ms(), unix_ms: self.clock.unix_ms() };
+        let now = Now {
+            mono_ms: self.clock.mono_ms(),
+            unix_ms: self.clock.unix_ms(),
+        };
         self.bus.sweep(now);
         self.fleet.measure().await;
         let revocations = Arc::clone(&self.revocations);
         // It writes to disk.
-        let swept = self.tasks.blocking(move || revocations.sweep(now.unix_ms / 1_000)).await;
+        let swept = self
+            .tasks
+            .blocking(move || revocations.sweep(now.unix_ms / 1_000))
+            .await;
         if let Some(Err(error)) = swept {
             tracing::error!(%error, "expired revocations could not be removed");
         }
@@ -69,18 +76,14 @@ impl Upkeep {
 /// Memory of this process that is resident; 0 where that can't be told.
 fn resident_bytes() -> u64 {
     const PAGE: u64 = 4_096;
-    let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| {
-        text.split_whitespace().nth(1)?.parse::<u64>().ok()
-    });
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
     pages.unwrap_or(0) * PAGE
 }
 
 /// Registers figures that are read when somebody asks for them.
-pub(super) fn register(
-    registry: &mut Registry,
-    bus: &Arc<MemoryBus>,
-    certificates: &Certificates,
-) {
+pub(super) fn register(registry: &mut Registry, bus: &Arc<MemoryBus>, certificates: &Certificates) {
     registry.register_collector(Box::new(Figures {
         bus: Arc::clone(bus),
         certificates: certificates.clone(),
@@ -102,7 +105,11 @@ impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let stats = self.bus.stats();
         let gauges = [
-            ("tidegate_bus_channels", "Channels about which anything is known", stats.channels),
+            (
+                "tidegate_bus_channels",
+                "Channels about which anything is known",
+                stats.channels,
+            ),
             (
                 "tidegate_bus_subscriptions",
                 "Subscriptions of workers to channels",
@@ -113,17 +120,28 @@ impl Collector for Figures {
                 "Subscriptions of workers to subject patterns",
                 stats.patterns,
             ),
-            ("tidegate_bus_presence", "Clients present, over all channels", stats.presence),
-            ("tidegate_bus_history_bytes", "Memory of kept publications", stats.history_bytes),
+            (
+                "tidegate_bus_presence",
+                "Clients present, over all channels",
+                stats.presence,
+            ),
+            (
+                "tidegate_bus_history_bytes",
+                "Memory of kept publications",
+                stats.history_bytes,
+            ),
         ];
         for (name, help, value) in gauges {
             let value = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            let metric =
-                encoder.encode_descriptor(name, help, None, value.metric_type())?;
+            let metric = encoder.encode_descriptor(name, help, None, value.metric_type())?;
             value.encode(metric)?;
         }
         let counters = [
-            ("tidegate_bus_published", "Publications accepted and sent", stats.published_total),
+            (
+                "tidegate_bus_published",
+                "Publications accepted and sent",
+                stats.published_total,
+            ),
             (
                 "tidegate_bus_suppressed",
                 "Publications not sent because of their idempotency key or version",
@@ -147,8 +165,7 @@ impl Collector for Figures {
         ];
         for (name, help, value) in counters {
             let value = ConstCounter::new(value);
-            let metric =
-                encoder.encode_descriptor(name, help, None, value.metric_type())?;
+            let metric = encoder.encode_descriptor(name, help, None, value.metric_type())?;
             value.encode(metric)?;
         }
         if let Some(expires_at) = self.certificates.expires_at() {

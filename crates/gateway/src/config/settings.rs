@@ -191,7 +191,8 @@ pub struct WebSocket {
     /// Longest message in bytes a client may send, in one frame or many (1009).
     #[schemars(range(min = 1, max = 1_073_741_824))]
     pub message_size_limit: usize,
-    /// How long a client may take nothing of what is queued for it (3009).
+    /// How long a client may take nothing of what is queued for it (3009). Does not act
+    /// where only publications wait that `slow_client` drops or conflates.
     #[serde(with = "protocol::duration")]
     #[schemars(with = "protocol::duration::Text")]
     pub write_timeout: Duration,
