@@ -16,6 +16,7 @@ mod websocket;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -227,7 +228,20 @@ impl Front {
             .max_headers(live.door.headers)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        let Err(error) = (&mut connection).await else { return };
+        let stopping = self.tasks.stopping();
+        let first = tokio::select! {
+            served = &mut connection => Some(served),
+            () = stopping.cancelled() => None,
+        };
+        let served = match first {
+            Some(served) => served,
+            // A socket that rests between two requests must not hold up the end.
+            None => {
+                Pin::new(&mut connection).graceful_shutdown();
+                (&mut connection).await
+            }
+        };
+        let Err(error) = served else { return };
         if error.is_timeout()
             && let Some(parts) = connection.into_parts()
         {

@@ -22,6 +22,8 @@ pub(crate) struct SendQueue {
     data_bytes: usize,
     /// Bytes of the first data frame that are written.
     front_written: usize,
+    /// A publication waits that is neither to be dropped nor conflated.
+    holds_strict: bool,
 }
 
 /// What became of a publication that was to be queued.
@@ -43,6 +45,12 @@ impl SendQueue {
         &mut self.control
     }
 
+    /// Whether a client that takes nothing for a while has to be closed. One whose
+    /// publications are dropped or conflated is waited for: until its next pong.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.holds_strict || self.data.is_empty()
+    }
+
     /// Bytes waiting in the control lane.
     pub(crate) fn control_bytes(&self) -> usize {
         self.control.len() - self.control_written
@@ -61,6 +69,7 @@ impl SendQueue {
         limit: usize,
     ) -> Queued {
         let size = frame.bytes.len();
+        self.holds_strict |= policy == SlowClientPolicy::Disconnect;
         if self.bytes() + size <= limit {
             self.append(frame);
             return Queued::Waiting;
@@ -148,6 +157,7 @@ impl SendQueue {
 
     /// Makes an emptied queue fit to be kept for another connection.
     pub(crate) fn trim(&mut self) {
+        self.holds_strict = false;
         self.control.shrink_to(1_024);
         self.data.shrink_to(64);
     }

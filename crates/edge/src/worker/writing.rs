@@ -140,6 +140,7 @@ impl Worker {
             }
         }
         let is_done = !connection.is_blocked;
+        let is_strict = connection.queue.as_ref().is_none_or(|queue| queue.is_strict());
         if is_done && let Some(mut queue) = connection.queue.take() {
             queue.trim();
             if self.spare_queues.len() < SPARE_QUEUES {
@@ -149,7 +150,9 @@ impl Worker {
         match connection.stage {
             Stage::Open => {
                 let timeout_ms = self.live.websocket.write_timeout.as_millis();
-                if is_done {
+                // A client that reads slowly keeps its connection where its channels
+                // conflate or drop; where they do neither, it has to move.
+                if is_done || !is_strict {
                     connection.patience_ms = 0;
                 } else if timeout_ms > 0 && (progressed || connection.patience_ms == 0) {
                     let timeout_ms = u64::try_from(timeout_ms).unwrap_or(u64::MAX / 4);
