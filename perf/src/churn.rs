@@ -33,6 +33,8 @@ pub(crate) struct Options {
 /// What the churn on one server came to.
 struct Measured {
     name: String,
+    /// After the first [`TOKENS`] connections.
+    first: Memory,
     before: Memory,
     after: Memory,
     handshakes: u64,
@@ -84,27 +86,38 @@ fn measure(server: &Server, options: &Options, void: &mut Void) -> anyhow::Resul
     let mut engine = Engine::new()?;
     let group = engine.group(server.address.clone());
     engine.open_all(group, TOKENS, options.at_once, |number| Ok(opening(number)))?;
+    let first = settle(&mut engine, server.pid)?;
+    let mut number = 0;
+    let mut churn = |engine: &mut Engine, duration: Duration| {
+        let started = Instant::now();
+        while started.elapsed() < duration {
+            while engine.tally(group).opening < options.at_once {
+                engine.open(group, opening(number));
+                number += 1;
+            }
+            engine.turn(Duration::from_millis(20))?;
+        }
+        anyhow::Ok(())
+    };
+    let empty = |engine: &mut Engine| {
+        engine.turn_until(Duration::from_secs(5), |engine| {
+            engine.tally(group).opening == 0
+        })
+    };
+    churn(&mut engine, WARM_UP)?;
+    empty(&mut engine)?;
     let before = settle(&mut engine, server.pid)?;
 
     let own = std::process::id();
     let (cpu, own_cpu) = (proc::cpu_seconds(server.pid)?, proc::cpu_seconds(own)?);
     let left_before = engine.tally(group).left;
     let started = Instant::now();
-    let mut number = 0;
-    while started.elapsed() < Duration::from_secs(options.seconds) {
-        while engine.tally(group).opening < options.at_once {
-            engine.open(group, opening(number));
-            number += 1;
-        }
-        engine.turn(Duration::from_millis(20))?;
-    }
+    churn(&mut engine, Duration::from_secs(options.seconds))?;
     let seconds = started.elapsed().as_secs_f64();
     let handshakes = engine.tally(group).left - left_before;
     let cpu_seconds = proc::cpu_seconds(server.pid)? - cpu;
     let generator_percent = 100.0 * (proc::cpu_seconds(own)? - own_cpu) / seconds;
-    let emptied = engine.turn_until(Duration::from_secs(5), |engine| {
-        engine.tally(group).opening == 0
-    })?;
+    let emptied = empty(&mut engine)?;
     let after = settle(&mut engine, server.pid)?;
 
     let tally = engine.tally(group);
@@ -124,6 +137,7 @@ fn measure(server: &Server, options: &Options, void: &mut Void) -> anyhow::Resul
     }
     Ok(Measured {
         name,
+        first,
         before,
         after,
         handshakes,
@@ -151,6 +165,7 @@ fn print(results: &[Measured], void: &Void) {
         "handshakes",
         "per second",
         "per CPU-second",
+        "MiB early",
         "MiB before",
         "MiB after",
         "growth %",
@@ -162,6 +177,7 @@ fn print(results: &[Measured], void: &Void) {
             grouped(result.handshakes as f64),
             grouped(result.handshakes as f64 / result.seconds),
             grouped(result.per_cpu_second()),
+            mebibytes(result.first.rss),
             mebibytes(result.before.rss),
             mebibytes(result.after.rss),
             format!("{:.1}", result.growth_percent()),
@@ -185,6 +201,7 @@ fn print(results: &[Measured], void: &Void) {
         tidegate.map(Measured::per_cpu_second),
     )
     .figure("reference_handshakes_per_cpu_second", reference);
+    line.count("rss_early", tidegate.map(|result| result.first.rss as i64));
     for result in results {
         if !["tidegate", "reference"].contains(&result.name.as_str()) {
             let key = format!("{}_handshakes_per_cpu_second", result.name);
@@ -194,5 +211,9 @@ fn print(results: &[Measured], void: &Void) {
     line.texts("void", void.reasons()).print();
 }
 
-/// Users that come and go, and connections of the warm-up.
+/// Users that come and go, and connections before the first look at the memory.
 const TOKENS: usize = 1000;
+
+/// Long enough for the allocator to have its arenas and for the code in use to
+/// be resident: both are a matter of load, not of time, and come once.
+const WARM_UP: Duration = Duration::from_secs(8);
