@@ -5,6 +5,7 @@
 
 const CHANNEL = 'demo:lobby';
 const MESSAGES_SHOWN = 200;
+const EARLIER_SHOWN = 20;
 
 /** A refusal of the gateway; `code` is the protocol's error or disconnect code. */
 class Refused extends Error {
@@ -235,6 +236,7 @@ class Client extends EventTarget {
 const element = (id) => document.getElementById(id);
 const people = new Map();
 let me = null;
+let arrived = false;
 let pass = null;
 
 const demoIsOff = Object.assign(new Error('the demo is off'), { final: true });
@@ -251,6 +253,10 @@ async function demoToken() {
 }
 
 function show({ data, info, offset, recovered }) {
+  append(message({ data, info, offset, recovered }));
+}
+
+function message({ data, info, offset, recovered }) {
   const item = document.createElement('li');
   item.classList.toggle('mine', info?.client === me);
   item.classList.toggle('recovered', recovered === true);
@@ -261,7 +267,16 @@ function show({ data, info, offset, recovered }) {
     part('when', `${recovered ? 'recovered ' : ''}${position}`),
     part('said', said),
   );
-  append(item);
+  return item;
+}
+
+/** What was said before this page came, above everything it has heard itself. */
+function showEarlier(publications) {
+  if (publications.length === 0) return;
+  const made = publications.map(message);
+  element('empty').hidden = true;
+  element('messages').prepend(...made, part('note', 'earlier messages, from history', 'li'));
+  element('log').scrollTop = element('log').scrollHeight;
 }
 
 function note(text) {
@@ -324,15 +339,23 @@ function start() {
     const ready = state === 'connected';
     for (const id of ['send', 'history']) element(id).disabled = !ready;
     const cut = element('cut');
-    cut.setAttribute('aria-pressed', String(!client.wanted));
+    cut.classList.toggle('primary', !client.wanted);
+    element('people').classList.toggle('stale', !ready);
     cut.textContent = client.wanted ? 'Cut the connection' : 'Reconnect';
   });
   client.addEventListener('connected', ({ detail }) => {
     me = detail.client;
     element('client').textContent = detail.client;
+    element('client').title = detail.client;
   });
   client.addEventListener('subscribed', async ({ detail }) => {
     showPosition(detail.position);
+    if (!arrived) {
+      arrived = true;
+      const { publications = [] } = await client.history(EARLIER_SHOWN).catch(() => ({}));
+      // What came since the subscription has been shown as it came.
+      showEarlier(publications.filter(({ offset }) => offset <= (detail.offset ?? 0)).reverse());
+    }
     if (detail.was_recovering) {
       const messages = detail.missed === 1 ? '1 message' : `${detail.missed} messages`;
       outcome(
@@ -384,6 +407,7 @@ function start() {
       return;
     }
     client.cut();
+    note('connection cut');
     outcome('cut: publish from a second tab, then reconnect');
   });
   element('history').addEventListener('click', async () => {
