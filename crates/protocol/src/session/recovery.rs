@@ -119,7 +119,8 @@ mod tests {
             decide(position(3, "b"), position(5, "a"), publications(4..=5)),
             decide(position(3, "_"), position(3, "a"), vec![]),
             decide(position(1, "a"), position(5, "a"), publications(4..=5)),
-            decide(position(9, "a"), position(5, "a"), vec![]),
+            decide(position(6, "a"), position(5, "a"), vec![]),
+            decide(position(u64::MAX, "a"), position(5, "a"), vec![]),
             decide(position(0, "a"), position(11, "a"), publications(1..=11)),
         ] {
             assert!(!result.recovered);

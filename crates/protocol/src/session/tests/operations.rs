@@ -74,6 +74,9 @@ fn api_refresh_moves_the_expiry() {
         > {"id":2,"publish":{"channel":"clients:a","data":0}}
         < {"id":2,"publish":{}}
         published clients:a 0 {"user":"alice","client":"@me","conn_info":1}
+        # Within its grace it still expires: a time to live of 0 would mean "never".
+        api refresh exp=0
+        < {"push":{"refresh":{"expires":true,"ttl":1}}}
         api refresh exp=never
         < {"push":{"refresh":{}}}
         "#,

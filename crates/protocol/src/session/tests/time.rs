@@ -177,6 +177,30 @@ fn client_side_subscription_ends_after_the_grace_and_the_connection_goes_on() {
 }
 
 #[test]
+fn each_subscription_has_its_own_grace() {
+    play(
+        r#"
+        as alice
+        > {"id":2,"subscribe":{"channel":"closed:a","token":"user=alice channel=closed:a exp=1"}}
+        < {"id":2,"subscribe":{"expires":true,"ttl":1}}
+        > {"id":3,"subscribe":{"channel":"closed:b","token":"user=alice channel=closed:b exp=9"}}
+        < {"id":3,"subscribe":{"expires":true,"ttl":9}}
+        wait 20s
+        < {}
+        > {}
+        # The first is over; the second has expired as well, but has eight seconds left.
+        wait 6s
+        left closed:a
+        < {"push":{"channel":"closed:a","unsubscribe":{"code":2501,"reason":"subscription expired"}}}
+        wait 7999ms
+        wait 1ms
+        left closed:b
+        < {"push":{"channel":"closed:b","unsubscribe":{"code":2501,"reason":"subscription expired"}}}
+        "#,
+    );
+}
+
+#[test]
 fn server_side_subscription_that_expires_ends_the_connection() {
     play(
         r#"
