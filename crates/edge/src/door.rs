@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::live;
 
-/// Most addresses whose rate is remembered at once; the quietest are forgotten.
+/// Most addresses whose rate is remembered at once. Then those that have all of their
+/// burst again are forgotten, and if that does not halve them, all are: who has that
+/// many addresses is not held up by a rate of each.
 const RATED_ADDRESSES_MAX: usize = 100_000;
 
 /// Counts who is in.
@@ -18,6 +20,7 @@ pub struct Door {
     rate: Mutex<Bucket>,
     rate_by_address: Mutex<HashMap<IpAddr, Bucket>>,
     resident: AtomicU64,
+    is_closed: AtomicBool,
 }
 
 /// Why a client is not let in.
@@ -38,6 +41,9 @@ pub enum Refusal {
     /// The process uses as much memory as it may.
     #[error("memory limit is reached")]
     Memory,
+    /// The process is about to end.
+    #[error("server is shutting down")]
+    Draining,
 }
 
 impl Refusal {
@@ -45,7 +51,9 @@ impl Refusal {
     pub fn status(self) -> http::StatusCode {
         match self {
             Self::Address => http::StatusCode::FORBIDDEN,
-            Self::Connections | Self::Memory => http::StatusCode::SERVICE_UNAVAILABLE,
+            Self::Connections | Self::Memory | Self::Draining => {
+                http::StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::ConnectionsOfAddress | Self::Rate => http::StatusCode::TOO_MANY_REQUESTS,
         }
     }
@@ -58,6 +66,7 @@ impl Refusal {
             Self::ConnectionsOfAddress => "connection_limit_per_address",
             Self::Rate => "handshake_rate",
             Self::Memory => "memory",
+            Self::Draining => "draining",
         }
     }
 }
@@ -80,6 +89,10 @@ impl Drop for Pass {
                     counts.remove(&address);
                 }
             }
+            if counts.capacity() > 4 * counts.len() + 1_024 {
+                let twice = 2 * counts.len();
+                counts.shrink_to(twice);
+            }
         }
     }
 }
@@ -96,6 +109,9 @@ impl Door {
         if !live.addresses.admits(address) {
             return Err(Refusal::Address);
         }
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(Refusal::Draining);
+        }
         if self.is_out_of_memory(door.memory) {
             return Err(Refusal::Memory);
         }
@@ -110,7 +126,10 @@ impl Door {
             return Err(Refusal::Connections);
         }
         // From here on the pass gives the count back, whatever happens.
-        let mut pass = Pass { door: Arc::clone(self), address: None };
+        let mut pass = Pass {
+            door: Arc::clone(self),
+            address: None,
+        };
         if door.connections_per_address > 0 {
             let mut counts = lock(&self.by_address);
             let count = counts.entry(place).or_default();
@@ -121,6 +140,11 @@ impl Door {
             pass.address = Some(place);
         }
         Ok(pass)
+    }
+
+    /// Lets nobody in any more: sockets that were accepted before may still ask.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
     }
 
     /// Whether the process uses more than `limit` bytes (0: no limit).
@@ -150,7 +174,7 @@ impl Door {
         let mut buckets = lock(&self.rate_by_address);
         if buckets.len() >= RATED_ADDRESSES_MAX {
             buckets.retain(|_, bucket| !bucket.is_full_again(now_ms));
-            if buckets.len() >= RATED_ADDRESSES_MAX {
+            if buckets.len() > RATED_ADDRESSES_MAX / 2 {
                 buckets.clear();
             }
         }
@@ -200,7 +224,11 @@ fn group(address: IpAddr) -> IpAddr {
 }
 
 fn limit(configured: usize) -> usize {
-    if configured == 0 { usize::MAX } else { configured }
+    if configured == 0 {
+        usize::MAX
+    } else {
+        configured
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -224,8 +252,10 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_counts_as_one_client() {
-        let (one, two): (IpAddr, IpAddr) =
-            ("2001:db8::1".parse().unwrap(), "2001:db8::ffff:2".parse().unwrap());
+        let (one, two): (IpAddr, IpAddr) = (
+            "2001:db8::1".parse().unwrap(),
+            "2001:db8::ffff:2".parse().unwrap(),
+        );
         assert_eq!(group(one), group(two));
         let other: IpAddr = "2001:db8:0:1::1".parse().unwrap();
         assert_ne!(group(one), group(other));

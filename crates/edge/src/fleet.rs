@@ -10,7 +10,7 @@ use std::time::Duration;
 use auth::Revocations;
 use bus::MemoryBus;
 use bytes::Bytes;
-use lifecycle::{Clock, Tasks};
+use lifecycle::{CancellationToken, Clock, Tasks};
 use protocol::code::Disconnect;
 use protocol::session::{ClientId, Operation};
 use tokio::sync::oneshot;
@@ -19,10 +19,11 @@ use crate::door::Door;
 use crate::gate::Gate;
 use crate::live::{Current, Fixed};
 use crate::metrics::Metrics;
-pub use crate::worker::{Glimpse, Select};
+use crate::worker::Drained;
 use crate::worker::arrival::Arrival;
 use crate::worker::inbox::{Inbox, Mail};
 use crate::worker::slab::Key;
+pub use crate::worker::{Glimpse, Select};
 use crate::worker::{Surroundings, Worker};
 
 /// How long a worker may take to answer an operator.
@@ -30,6 +31,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Clients are sent away in this many slices per second.
 const DRAIN_SLICES: u32 = 20;
+
+/// How long to wait between two looks for those who are on their way out.
+const IDLE_PAUSE: Duration = Duration::from_millis(20);
 
 /// What workers share about clients.
 pub(crate) struct Registers {
@@ -42,7 +46,10 @@ pub(crate) struct Registers {
 impl Registers {
     /// Ends the user's other connections with 3504.
     pub(crate) fn disconnect_others(&self, user: &str, except: ClientId) {
-        let select = Select { except: vec![except], ..Select::default() };
+        let select = Select {
+            except: vec![except],
+            ..Select::default()
+        };
         let operation = Operation::Disconnect(Disconnect::CONNECTION_LIMIT);
         self.operate(user, &select, &operation);
     }
@@ -119,12 +126,11 @@ impl Emulated {
         lock(&self.sessions).remove(&session);
     }
 
-    /// Hands a frame to a session; an unknown one is nobody's.
-    pub(crate) fn frame(&self, session: u128, frame: Bytes) {
+    /// Hands a frame to a session; an unknown one is nobody's. `false` if its worker
+    /// can't take it at the moment.
+    pub(crate) fn frame(&self, session: u128, frame: Bytes) -> bool {
         let found = lock(&self.sessions).get(&session).cloned();
-        if let Some((inbox, key)) = found {
-            inbox.post(Mail::Frame(key, frame));
-        }
+        found.is_none_or(|(inbox, key)| inbox.post_frame(key, frame))
     }
 }
 
@@ -135,6 +141,7 @@ pub struct Fleet {
     metrics: Arc<Metrics>,
     next: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    failed: CancellationToken,
 }
 
 /// What the workers are started with.
@@ -171,7 +178,16 @@ pub enum FleetError {
 impl Fleet {
     /// Starts the workers. To be called within the runtime that runs token checks.
     pub fn start(crew: Crew) -> Result<Arc<Self>, FleetError> {
-        let Crew { bus, current, fixed, tasks, revocations, clock, door, metrics } = crew;
+        let Crew {
+            bus,
+            current,
+            fixed,
+            tasks,
+            revocations,
+            clock,
+            door,
+            metrics,
+        } = crew;
         let registers = Arc::new(Registers {
             door,
             users: UserCounts::default(),
@@ -188,6 +204,7 @@ impl Fleet {
         let runtime = tokio::runtime::Handle::current();
         let mut inboxes = Vec::new();
         let mut threads = Vec::new();
+        let failed = CancellationToken::new();
         for index in 0..fixed.workers.max(1) {
             let (worker, inbox) = Worker::new(Surroundings {
                 bus: Arc::clone(&bus),
@@ -198,18 +215,36 @@ impl Fleet {
                 clock,
                 metrics: Arc::clone(&metrics),
             })?;
-            inboxes.push(inbox);
-            let runtime = runtime.clone();
-            threads.push(lifecycle::thread(&format!("tidegate-w{index}"), move || {
-                // So that the worker can start token checks there.
-                let _entered = runtime.enter();
-                worker.run();
-            })?);
+            inboxes.push(Arc::clone(&inbox));
+            let (runtime, failed) = (runtime.clone(), failed.clone());
+            threads.push(lifecycle::thread(
+                &format!("tidegate-w{index}"),
+                move || {
+                    // So that the worker can start token checks there.
+                    let _entered = runtime.enter();
+                    work(worker, &failed);
+                    inbox.close();
+                },
+            )?);
         }
         // Set once, before anybody else sees the registers.
         let _first = registers.inboxes.set(inboxes);
         let threads = Mutex::new(threads);
-        Ok(Arc::new(Self { registers, gate, metrics, next: AtomicUsize::new(0), threads }))
+        let next = AtomicUsize::new(0);
+        Ok(Arc::new(Self {
+            registers,
+            gate,
+            metrics,
+            next,
+            threads,
+            failed,
+        }))
+    }
+
+    /// Fires when a worker has ended that was not told to. Its share of the clients is
+    /// lost and new ones would be sent to nobody: the process should end.
+    pub fn failed(&self) -> CancellationToken {
+        self.failed.clone()
     }
 
     pub(crate) fn gate(&self) -> &Arc<Gate> {
@@ -246,13 +281,21 @@ impl Fleet {
 
     /// All connections with a session.
     pub async fn connections(&self) -> Vec<Glimpse> {
-        self.ask(|worker| worker.glimpses()).await.into_iter().flatten().collect()
+        self.ask(|worker| worker.glimpses())
+            .await
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// Subscribers by channel.
     pub async fn channels(&self) -> HashMap<String, usize> {
         let mut sum = HashMap::new();
-        for (name, count) in self.ask(|worker| worker.channel_counts()).await.into_iter().flatten()
+        for (name, count) in self
+            .ask(|worker| worker.channel_counts())
+            .await
+            .into_iter()
+            .flatten()
         {
             *sum.entry(name).or_default() += count;
         }
@@ -276,10 +319,12 @@ impl Fleet {
         }
     }
 
-    /// Brings the gauges up to date that nobody counts along the way.
+    /// Brings the gauges up to date that nobody counts along the way, and logs what
+    /// was refused since the last time. To be called every few seconds.
     pub async fn measure(&self) {
-        let queue_bytes: usize = self.ask(|worker| worker.queue_bytes()).await.into_iter().sum();
-        self.metrics.queue_bytes.set(i64::try_from(queue_bytes).unwrap_or(i64::MAX));
+        let censuses = self.ask(|worker| worker.census()).await;
+        self.metrics.note_census(&censuses);
+        self.metrics.report_refusals();
     }
 
     /// Sends all clients away with the code that makes SDKs come back elsewhere:
@@ -290,22 +335,30 @@ impl Fleet {
         let inboxes = self.registers.inboxes();
         let slice = rate.div_ceil(DRAIN_SLICES).max(1) as usize;
         let pause = Duration::from_secs_f64(slice as f64 / f64::from(rate.max(1)));
+        // Where each worker goes on: looking through all connections for each slice
+        // would take longer the fewer are left.
+        let mut cursors = vec![0; inboxes.len()];
+        let mut next = clock.elapsed();
         let mut turn = 0_u32;
         loop {
             // The workers take turns to lead, so that a slice is not rounded up by each.
             let mut left = slice;
-            let mut open = 0;
             for step in 0..inboxes.len() {
                 let index = (turn as usize + step) % inboxes.len();
-                let most = left;
-                let Some(inbox) = inboxes.get(index) else { continue };
-                let before = Self::ask_one(inbox, |worker| worker.open_count()).await.unwrap_or(0);
-                let rest = Self::ask_one(inbox, move |worker| worker.drain(most)).await.unwrap_or(0);
-                left = left.saturating_sub(before.min(most));
-                open += rest;
+                let (Some(inbox), Some(cursor)) = (inboxes.get(index), cursors.get_mut(index))
+                else {
+                    continue;
+                };
+                let (from, most) = (*cursor, left);
+                let drained = Self::ask_one(inbox, move |worker| worker.drain(from, most)).await;
+                if let Some(Drained { sent, next }) = drained {
+                    left = left.saturating_sub(sent);
+                    // Whoever came late sits in a slot that was vacant then.
+                    *cursor = next.unwrap_or(0);
+                }
             }
             turn = turn.wrapping_add(1);
-            if open == 0 && self.registers.door.connections() == 0 {
+            if self.registers.door.connections() == 0 {
                 return;
             }
             let now = clock.elapsed();
@@ -314,8 +367,13 @@ impl Fleet {
             }
             // Uneven, so that clients with equal backoff do not meet again.
             let jitter = 0.75 + 0.5 * f64::from(turn.wrapping_mul(2_654_435_761) >> 16) / 65_536.0;
-            let pause = if open == 0 { Duration::from_millis(20) } else { pause.mul_f64(jitter) };
-            tokio::time::sleep(pause.min(deadline - now)).await;
+            // Counted from when the slice was due, so that the work does not slow the
+            // pace; what is behind all the same is not caught up in a burst.
+            next = (next + pause.mul_f64(jitter)).max(now);
+            if left == slice {
+                next = now + IDLE_PAUSE;
+            }
+            tokio::time::sleep(next.min(deadline).saturating_sub(now)).await;
         }
         tracing::warn!(
             connections = self.registers.door.connections(),
@@ -323,7 +381,8 @@ impl Fleet {
         );
     }
 
-    /// Ends the workers; connections still there are dropped.
+    /// Ends the workers; connections still there are told to go elsewhere, as far as
+    /// their sockets take it, and dropped.
     pub async fn stop(&self, tasks: &Tasks) {
         for inbox in self.registers.inboxes() {
             inbox.post(Mail::Task(Box::new(|worker| {
@@ -333,10 +392,14 @@ impl Fleet {
         }
         let threads = std::mem::take(&mut *lock(&self.threads));
         let joined = tasks.blocking(move || {
-            threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count()
+            threads
+                .into_iter()
+                .map(JoinHandle::join)
+                .filter(Result::is_err)
+                .count()
         });
         if joined.await != Some(0) {
-            tracing::error!("a worker ended with a panic");
+            tracing::error!("workers could not be waited for");
         }
     }
 
@@ -360,8 +423,22 @@ impl Fleet {
             // Whoever asked may have gone; then nobody wants the answer.
             let _unwanted = sender.send(question(worker));
         })));
-        tokio::time::timeout(ANSWER_TIMEOUT, receiver).await.ok()?.ok()
+        tokio::time::timeout(ANSWER_TIMEOUT, receiver)
+            .await
+            .ok()?
+            .ok()
     }
+}
+
+/// A worker's thread. It says why if it ends before its time.
+fn work(worker: Worker, failed: &CancellationToken) {
+    let run = std::panic::AssertUnwindSafe(|| worker.run());
+    match std::panic::catch_unwind(run) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => tracing::error!(%error, "worker can't wait for its sockets"),
+        Err(_) => tracing::error!("worker panicked"),
+    }
+    failed.cancel();
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

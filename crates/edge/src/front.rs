@@ -36,7 +36,7 @@ use crate::fleet::Fleet;
 use crate::live::Current;
 use crate::metrics::Metrics;
 use crate::tls::TlsStream;
-use socket::{Socket, Stream};
+use socket::{Socket, Stream, Unstalled};
 
 /// Connections the system keeps for us while we are busy.
 const BACKLOG: i32 = 4_096;
@@ -72,7 +72,11 @@ pub struct Front {
 /// Binds a listening socket; with `shared`, several may be bound to one address and
 /// the system spreads connections over them.
 pub fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = RawSocket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     #[cfg(target_os = "linux")]
     socket.set_reuse_port(shared)?;
@@ -118,6 +122,7 @@ impl Front {
             self.tasks.spawn("accept", accept);
         }
         stop.cancelled().await;
+        self.door.close();
     }
 
     async fn accept(
@@ -128,26 +133,29 @@ impl Front {
         sockets: Arc<Semaphore>,
     ) {
         loop {
-            let permits = async {
-                let permit = Arc::clone(&pending).acquire_owned().await.ok()?;
-                Some((permit, Arc::clone(&sockets).acquire_owned().await.ok()?))
-            };
-            let (permit, place) = tokio::select! {
-                permits = permits => match permits {
-                    Some(permits) => permits,
-                    None => return,
-                },
-                () = stop.cancelled() => return,
-            };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = stop.cancelled() => return,
             };
             match accepted {
                 Ok((tcp, peer)) => {
+                    // Only now, so that a listener nobody comes to holds no place back.
+                    let permits = async {
+                        let permit = Arc::clone(&pending).acquire_owned().await.ok()?;
+                        Some((permit, Arc::clone(&sockets).acquire_owned().await.ok()?))
+                    };
+                    let (permit, place) = tokio::select! {
+                        permits = permits => match permits {
+                            Some(permits) => permits,
+                            None => return,
+                        },
+                        () = stop.cancelled() => return,
+                    };
                     self.metrics.handshake_begins();
-                    let handshake =
-                        Handshake { _permit: permit, metrics: Arc::clone(&self.metrics) };
+                    let handshake = Handshake {
+                        _permit: permit,
+                        metrics: Arc::clone(&self.metrics),
+                    };
                     let front = Arc::clone(&self);
                     self.tasks.spawn("client socket", async move {
                         front.take_in(tcp, peer.ip(), handshake).await;
@@ -156,7 +164,8 @@ impl Front {
                 }
                 Err(error) => {
                     self.metrics.refused("accept");
-                    tracing::warn!(%error, "connection could not be accepted");
+                    // Clients that exhaust the descriptors would fill the log with it.
+                    tracing::debug!(%error, "connection could not be accepted");
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
             }
@@ -200,13 +209,16 @@ impl Front {
             Some((stream, client))
         });
         match prepared.await {
-            Ok(Some((stream, client))) => self.serve_http(stream, client, handshake).await,
+            Ok(Some((stream, client))) => {
+                self.serve_http(Unstalled::new(stream, deadline), client, handshake)
+                    .await;
+            }
             Ok(None) => {}
             Err(_elapsed) => self.metrics.refused("handshake_timeout"),
         }
     }
 
-    async fn serve_http(self: Arc<Self>, stream: Stream, client: IpAddr, handshake: Handshake) {
+    async fn serve_http(self: Arc<Self>, stream: Unstalled, client: IpAddr, handshake: Handshake) {
         let live = self.current.load_full();
         let peer = Peer {
             address: client,
@@ -217,7 +229,12 @@ impl Front {
         let service = service_fn(move |request| {
             let (front, peer) = (Arc::clone(&front), service_peer.clone());
             async move {
-                drop(peer.handshake.lock().unwrap_or_else(PoisonError::into_inner).take());
+                drop(
+                    peer.handshake
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .take(),
+                );
                 Ok::<_, std::convert::Infallible>(routes::answer(front, peer, request).await)
             }
         });
@@ -242,24 +259,32 @@ impl Front {
             }
         };
         let Err(error) = served else { return };
+        let asked_before = peer
+            .handshake
+            .lock()
+            .is_ok_and(|handshake| handshake.is_none());
+        let reason = refusal_of(&error);
+        if asked_before && reason == "connection_lost" {
+            // It went away in the middle of an answer: that refuses nothing.
+            tracing::debug!(%error, "connection was lost");
+            return;
+        }
         if error.is_timeout()
             && let Some(parts) = connection.into_parts()
         {
-            let asked_before = peer.handshake.lock().is_ok_and(|handshake| handshake.is_none());
             if asked_before && parts.read_buf.is_empty() {
                 // It rested between two requests: that refuses nothing.
                 return;
             }
             say_too_slow(parts.io.into_inner(), live.door.handshake_timeout).await;
         }
-        let reason = refusal_of(&error);
         self.metrics.refused(reason);
         tracing::debug!(%error, reason, "request was refused");
     }
 }
 
 /// Tells a client that its request head took too long; hyper hangs up without a word.
-async fn say_too_slow(mut stream: Stream, deadline: Duration) {
+async fn say_too_slow(mut stream: Unstalled, deadline: Duration) {
     const ANSWER: &[u8] =
         b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
     let said = tokio::time::timeout(deadline, async {
@@ -279,7 +304,16 @@ fn refusal_of(error: &hyper::Error) -> &'static str {
         "request"
     } else if error.is_timeout() {
         "handshake_timeout"
+    } else if is_stalled(error) {
+        "write_timeout"
     } else {
         "connection_lost"
     }
+}
+
+/// Whether the client took nothing of its answer for too long.
+fn is_stalled(error: &hyper::Error) -> bool {
+    std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }

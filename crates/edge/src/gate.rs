@@ -26,6 +26,29 @@ pub(crate) enum Kind {
     Subscription,
 }
 
+/// A place among the checks under way; given back when dropped, by a panic too.
+struct Place {
+    gate: Arc<Gate>,
+    /// How many there were already.
+    before: usize,
+}
+
+impl Place {
+    fn take(gate: &Arc<Gate>) -> Self {
+        let before = gate.under_way.fetch_add(1, Ordering::Relaxed);
+        Self {
+            gate: Arc::clone(gate),
+            before,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.gate.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Checks tokens.
 pub(crate) struct Gate {
     tasks: Tasks,
@@ -44,7 +67,14 @@ impl Gate {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { tasks, current, revocations, clock, under_way: AtomicUsize::new(0), metrics }
+        Self {
+            tasks,
+            current,
+            revocations,
+            clock,
+            under_way: AtomicUsize::new(0),
+            metrics,
+        }
     }
 
     pub(crate) fn revocations(&self) -> &Revocations {
@@ -58,8 +88,8 @@ impl Gate {
         token: String,
         answer: impl FnOnce(Response) + Send + 'static,
     ) {
-        if self.under_way.fetch_add(1, Ordering::Relaxed) >= CHECKS_MAX {
-            self.under_way.fetch_sub(1, Ordering::Relaxed);
+        let place = Place::take(self);
+        if place.before >= CHECKS_MAX {
             let busy = TokenError::Unavailable("too many checks are under way".to_owned());
             return answer(match kind {
                 Kind::Connection => Response::Authenticated(Err(busy)),
@@ -74,7 +104,7 @@ impl Gate {
                     Response::SubscriptionAuthorized(gate.subscription(&token).await)
                 }
             };
-            gate.under_way.fetch_sub(1, Ordering::Relaxed);
+            drop(place);
             answer(response);
         });
     }
@@ -82,17 +112,23 @@ impl Gate {
     /// Checks a connection token.
     pub(crate) async fn connection(&self, token: &str) -> Result<ConnectionClaims, TokenError> {
         let verifier = Arc::clone(&self.current.load().verifier);
-        let claims = verifier.connection(token, self.clock.unix_ms() / 1_000).await;
+        let claims = verifier
+            .connection(token, self.clock.unix_ms() / 1_000)
+            .await;
         self.judge(claims, |claims| {
-            self.revocations.check(&claims.user, claims.token_id.as_deref(), claims.issued_at)
+            self.revocations
+                .check(&claims.user, claims.token_id.as_deref(), claims.issued_at)
         })
     }
 
     async fn subscription(&self, token: &str) -> Result<SubscriptionClaims, TokenError> {
         let verifier = Arc::clone(&self.current.load().verifier);
-        let claims = verifier.subscription(token, self.clock.unix_ms() / 1_000).await;
+        let claims = verifier
+            .subscription(token, self.clock.unix_ms() / 1_000)
+            .await;
         self.judge(claims, |claims| {
-            self.revocations.check(&claims.user, claims.token_id.as_deref(), claims.issued_at)
+            self.revocations
+                .check(&claims.user, claims.token_id.as_deref(), claims.issued_at)
         })
     }
 
@@ -101,8 +137,13 @@ impl Gate {
         claims: Result<T, TokenError>,
         is_revoked: impl FnOnce(&T) -> bool,
     ) -> Result<T, TokenError> {
-        let judged = claims
-            .and_then(|claims| if is_revoked(&claims) { Err(TokenError::Revoked) } else { Ok(claims) });
+        let judged = claims.and_then(|claims| {
+            if is_revoked(&claims) {
+                Err(TokenError::Revoked)
+            } else {
+                Ok(claims)
+            }
+        });
         if let Err(error) = &judged {
             self.metrics.token_refused(match error {
                 TokenError::Expired => "expired",

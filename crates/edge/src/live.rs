@@ -73,8 +73,7 @@ impl Addresses {
 
     /// Whether a client with this address may connect.
     pub fn admits(&self, address: IpAddr) -> bool {
-        !contains(&self.deny, address)
-            && (self.allow.is_empty() || contains(&self.allow, address))
+        !contains(&self.deny, address) && (self.allow.is_empty() || contains(&self.allow, address))
     }
 }
 
@@ -100,7 +99,8 @@ pub struct Door {
     pub handshake_burst_per_address: u32,
     /// Bytes of resident memory beyond which no new work is accepted.
     pub memory: u64,
-    /// TLS handshake, request head, and the time to the upgrade.
+    /// TLS handshake, request head, the time to the upgrade, and how long an HTTP
+    /// client may take nothing of its answer.
     pub handshake_timeout: Duration,
     /// Bytes of a request head.
     pub header_size: usize,

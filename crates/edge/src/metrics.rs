@@ -3,7 +3,9 @@
 //! Workers count in a [`Tally`] of their own and settle it once per turn, so that
 //! the hot path does not share a cache line with anybody.
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -11,8 +13,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use protocol::code::Disconnect;
 use protocol::codec::Encoding;
 use router::{Flavor, Framing};
+
+use crate::worker::Census;
 
 /// A closed set of reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -24,6 +29,12 @@ struct Reason {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Code {
     code: u32,
+}
+
+/// Where a connection is in its life.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: &'static str,
 }
 
 /// How a client is connected.
@@ -44,6 +55,7 @@ pub struct Metrics {
     push_duration: Option<Histogram>,
     pub(crate) push_failed: Counter,
     connections: Family<Kind, Gauge>,
+    states: Family<State, Gauge>,
     handshakes_pending: Gauge,
     refused: Family<Reason, Counter>,
     tokens_refused: Family<Reason, Counter>,
@@ -52,20 +64,64 @@ pub struct Metrics {
     dropped: Family<Reason, Counter>,
     bytes_received: Counter,
     bytes_sent: Counter,
-    pub(crate) queue_bytes: Gauge,
+    queue_bytes: Gauge,
     pub(crate) session_panics: Counter,
+    pub(crate) worker_panics: Counter,
     resident: Gauge,
     per_connection: Gauge<f64, AtomicU64>,
+    reported: Mutex<Reported>,
+}
+
+/// What the log has been told already, by reason.
+#[derive(Debug, Default)]
+struct Reported {
+    handshakes: HashMap<&'static str, u64>,
+    tokens: HashMap<&'static str, u64>,
+    frames: HashMap<&'static str, u64>,
 }
 
 impl Metrics {
     /// Registers the edge's metrics.
     pub fn new(registry: &mut Registry) -> Self {
-        let metrics =
-            Self { push_duration: Some(Histogram::new(PUSH_BUCKETS)), ..Self::default() };
+        let metrics = Self {
+            push_duration: Some(Histogram::new(PUSH_BUCKETS)),
+            ..Self::default()
+        };
         metrics.register_seed(registry);
         metrics.register_own(registry);
+        metrics.make_series();
         metrics
+    }
+
+    /// Makes the series of all closed label sets: a family without any is not exposed,
+    /// and a counter that appears with its first event has no rate for it.
+    fn make_series(&self) {
+        for reason in REFUSALS {
+            drop(self.refused.get_or_create(&Reason { reason }));
+        }
+        for reason in TOKEN_REFUSALS {
+            drop(self.tokens_refused.get_or_create(&Reason { reason }));
+        }
+        for reason in FRAME_ERRORS {
+            drop(self.frame_errors.get_or_create(&Reason { reason }));
+        }
+        for reason in DROPS {
+            drop(self.dropped.get_or_create(&Reason { reason }));
+        }
+        for code in Disconnect::ALL.iter().map(|disconnect| disconnect.code) {
+            drop(self.disconnects.get_or_create(&Code {
+                code: u32::from(code),
+            }));
+        }
+        for state in STATES {
+            drop(self.states.get_or_create(&State { state }));
+        }
+        for (transport, encoding) in KINDS {
+            drop(self.connections.get_or_create(&Kind {
+                transport,
+                encoding,
+            }));
+        }
     }
 
     /// The names of the Resonance seed (`contracts`: im 3.9).
@@ -114,6 +170,11 @@ impl Metrics {
             "tidegate_connections",
             "Client connections by transport and encoding",
             self.connections.clone(),
+        );
+        registry.register(
+            "tidegate_connection_states",
+            "Client connections by where they are in their life",
+            self.states.clone(),
         );
         registry.register(
             "tidegate_handshakes_pending",
@@ -166,6 +227,11 @@ impl Metrics {
             self.session_panics.clone(),
         );
         registry.register(
+            "tidegate_worker_panics",
+            "Messages and tasks dropped because of a defect of the server",
+            self.worker_panics.clone(),
+        );
+        registry.register(
             "tidegate_memory_resident_bytes",
             "Memory of the process that is resident",
             self.resident.clone(),
@@ -192,21 +258,33 @@ impl Metrics {
         self.connections.get_or_create(&kind(flavor)).dec();
     }
 
-    /// Counts a handshake or request that was refused.
+    /// Counts a handshake or request that was refused, for one of [`REFUSALS`].
     pub(crate) fn refused(&self, reason: &'static str) {
+        debug_assert!(REFUSALS.contains(&reason), "{reason} is not listed");
         self.refused.get_or_create(&Reason { reason }).inc();
     }
 
+    /// Counts a token that was refused, for one of [`TOKEN_REFUSALS`].
     pub(crate) fn token_refused(&self, reason: &'static str) {
+        debug_assert!(TOKEN_REFUSALS.contains(&reason), "{reason} is not listed");
         self.tokens_refused.get_or_create(&Reason { reason }).inc();
     }
 
+    /// Counts a connection that broke the rules below the client protocol, for one of
+    /// [`FRAME_ERRORS`].
     pub(crate) fn frame_error(&self, reason: &'static str) {
+        debug_assert!(FRAME_ERRORS.contains(&reason), "{reason} is not listed");
         self.frame_errors.get_or_create(&Reason { reason }).inc();
     }
 
+    /// Counts a connection that the server closes. The code is the server's or an
+    /// operator's, never the client's, which would make the label an open set.
     pub(crate) fn disconnected(&self, code: u16) {
-        self.disconnects.get_or_create(&Code { code: u32::from(code) }).inc();
+        self.disconnects
+            .get_or_create(&Code {
+                code: u32::from(code),
+            })
+            .inc();
     }
 
     pub(crate) fn handshake_begins(&self) {
@@ -217,10 +295,47 @@ impl Metrics {
         self.handshakes_pending.dec();
     }
 
+    /// Notes what the workers' connections sum up to.
+    pub(crate) fn note_census(&self, censuses: &[Census]) {
+        let note = |gauge: &Gauge, of: fn(&Census) -> usize| {
+            gauge.set(i64::try_from(censuses.iter().map(of).sum::<usize>()).unwrap_or(i64::MAX));
+        };
+        let state = |state| self.states.get_or_create_owned(&State { state });
+        note(&state("connecting"), |census| census.connecting);
+        note(&state("connected"), |census| census.connected);
+        note(&state("closing"), |census| census.closing);
+        note(&self.queue_bytes, |census| census.queue_bytes);
+    }
+
+    /// Logs how often clients were refused since the last time, one line per reason: a
+    /// client that causes refusals at will does not fill the log.
+    pub(crate) fn report_refusals(&self) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let Reported {
+            handshakes,
+            tokens,
+            frames,
+        } = &mut *reported;
+        for (reason, count) in fresh(&self.refused, &REFUSALS, handshakes) {
+            tracing::info!(reason, count, "handshakes or requests were refused");
+        }
+        for (reason, count) in fresh(&self.tokens_refused, &TOKEN_REFUSALS, tokens) {
+            tracing::info!(reason, count, "tokens were refused");
+        }
+        for (reason, count) in fresh(&self.frame_errors, &FRAME_ERRORS, frames) {
+            tracing::info!(reason, count, "connections were closed for what they sent");
+        }
+    }
+
     /// Notes the memory in use.
     pub fn note_memory(&self, resident: u64, connections: usize) {
-        self.resident.set(i64::try_from(resident).unwrap_or(i64::MAX));
-        let each = if connections == 0 { 0.0 } else { resident as f64 / connections as f64 };
+        self.resident
+            .set(i64::try_from(resident).unwrap_or(i64::MAX));
+        let each = if connections == 0 {
+            0.0
+        } else {
+            resident as f64 / connections as f64
+        };
         self.per_connection.set(each);
     }
 }
@@ -254,19 +369,37 @@ impl Tally {
         add(&metrics.pulses, tally.pulses);
         add(&metrics.bytes_received, tally.bytes_received);
         add(&metrics.bytes_sent, tally.bytes_sent);
-        for (reason, count) in [
-            ("disconnected", tally.dropped_slow),
-            ("dropped_oldest", tally.dropped_oldest),
-            ("conflated", tally.dropped_conflated),
-        ] {
+        let dropped = [
+            tally.dropped_slow,
+            tally.dropped_oldest,
+            tally.dropped_conflated,
+        ];
+        for (reason, count) in DROPS.into_iter().zip(dropped) {
             if count > 0 {
-                metrics.dropped.get_or_create(&Reason { reason }).inc_by(count);
+                metrics
+                    .dropped
+                    .get_or_create(&Reason { reason })
+                    .inc_by(count);
             }
         }
         if let (Some(seconds), Some(duration)) = (tally.push_seconds, &metrics.push_duration) {
             duration.observe(seconds);
         }
     }
+}
+
+/// What has been counted since it was last reported, by reason.
+fn fresh(
+    family: &Family<Reason, Counter>,
+    reasons: &[&'static str],
+    reported: &mut HashMap<&'static str, u64>,
+) -> Vec<(&'static str, u64)> {
+    let since = |&reason: &&'static str| {
+        let count = family.get_or_create(&Reason { reason }).get();
+        let before = reported.insert(reason, count).unwrap_or(0);
+        (count > before).then_some((reason, count - before))
+    };
+    reasons.iter().filter_map(since).collect()
 }
 
 fn is_websocket(flavor: Flavor) -> bool {
@@ -287,5 +420,95 @@ fn kind(flavor: Flavor) -> Kind {
     }
 }
 
-const PUSH_BUCKETS: [f64; 10] =
-    [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+const PUSH_BUCKETS: [f64; 10] = [
+    0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
+];
+
+const STATES: [&str; 3] = ["connecting", "connected", "closing"];
+
+const KINDS: [(&str, &str); 5] = [
+    ("websocket", "json"),
+    ("websocket", "protobuf"),
+    ("http_stream", "json"),
+    ("http_stream", "protobuf"),
+    ("sse", "json"),
+];
+
+/// What is done about publications a slow client has no room for.
+const DROPS: [&str; 3] = ["disconnected", "dropped_oldest", "conflated"];
+
+const TOKEN_REFUSALS: [&str; 4] = ["expired", "invalid", "revoked", "unavailable"];
+
+/// Why handshakes and requests are refused.
+const REFUSALS: [&str; 39] = [
+    // The socket, before any request.
+    "accept",
+    "proxy_header",
+    "tls",
+    "handshake_timeout",
+    "write_timeout",
+    // The request as such.
+    "header_size",
+    "request",
+    "connection_lost",
+    "path",
+    "method",
+    "origin",
+    "body",
+    "body_size",
+    "body_timeout",
+    // The door.
+    "address",
+    "connection_limit",
+    "connection_limit_per_address",
+    "handshake_rate",
+    "memory",
+    "draining",
+    // The WebSocket handshake.
+    "http_version",
+    "not_upgrade",
+    "connection",
+    "host",
+    "key",
+    "version",
+    "duplicate",
+    "subprotocol",
+    "upgrade",
+    "watch",
+    // Tokens.
+    "token_in_query",
+    "token_unavailable",
+    "token_expired",
+    "token_invalid",
+    // Emulated transports.
+    "cf_connect",
+    "emulation",
+    "emulation_node",
+    "busy",
+    "no_worker",
+];
+
+/// What ends connections below the client protocol.
+const FRAME_ERRORS: [&str; 21] = [
+    "reserved_bits",
+    "reserved_opcode",
+    "fragmented_control",
+    "oversized_control",
+    "length_not_minimal",
+    "length_overflow",
+    "unmasked",
+    "masked",
+    "unexpected_continuation",
+    "expected_continuation",
+    "close_truncated",
+    "close_code",
+    "close_reason_utf8",
+    "text_utf8",
+    "frame_too_large",
+    "message_too_large",
+    "inflated_too_large",
+    "inflate_ratio",
+    "deflate_corrupt",
+    "control_frame_rate",
+    "tls",
+];

@@ -10,7 +10,9 @@
 //! carried out ([`requests`]), bytes are moved ([`reading`], [`writing`]) and
 //! connections come and go ([`life`]).
 //!
-//! A panic while one connection is handled ends that connection only.
+//! A panic while one connection is handled ends that connection only; one in what
+//! concerns no single connection (a delivery, an operator's question) loses that and
+//! nothing else.
 
 pub(crate) mod arrival;
 mod connection;
@@ -28,6 +30,10 @@ mod users;
 mod wheel;
 mod writing;
 
+#[cfg(test)]
+mod tests;
+
+pub(crate) use inspect::{Census, Drained};
 pub use inspect::{Glimpse, Select};
 
 use std::io;
@@ -63,8 +69,12 @@ const MAIL_PER_TURN: usize = 256;
 /// Bytes read from one connection at a time, and the most a read takes.
 const READ_BUFFER: usize = 64 * 1024;
 
-/// Longest sleep, so that a stepped wall clock is noticed.
+/// Longest sleep, so that settings that were replaced are let go of soon.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes that a buffer of the worker keeps from one turn to the next; what a burst
+/// needed beyond that is given back.
+const BUFFER_KEPT: usize = 256 * 1024;
 
 /// See the module's documentation.
 pub(crate) struct Worker {
@@ -92,7 +102,7 @@ pub(crate) struct Worker {
     /// Connections that had more to read than their share.
     unread: Vec<u32>,
     /// Emptied queues, for the next connections that need one.
-    spare_queues: Vec<Box<queue::SendQueue>>,
+    spare_queues: queue::SpareQueues,
     metrics: Arc<Metrics>,
     tally: Tally,
     is_stopping: bool,
@@ -129,7 +139,10 @@ impl Worker {
             live: around.current.load_full(),
             current: around.current,
             clock,
-            now: Now { mono_ms: clock.mono_ms(), unix_ms: clock.unix_ms() },
+            now: Now {
+                mono_ms: clock.mono_ms(),
+                unix_ms: clock.unix_ms(),
+            },
             inflater: Inflater::new(),
             read_buffer: vec![0; READ_BUFFER],
             write_buffer: Vec::new(),
@@ -146,8 +159,9 @@ impl Worker {
         Ok((worker, inbox))
     }
 
-    /// Works until it is told to stop and its last connection is gone.
-    pub(crate) fn run(mut self) {
+    /// Works until it is told to stop and its last connection is gone; an error says
+    /// that the system lets it wait for sockets no longer.
+    pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut mail = Vec::with_capacity(MAIL_PER_TURN);
         let mut has_more_mail = false;
@@ -156,18 +170,18 @@ impl Worker {
             match self.poll.poll(&mut events, Some(timeout)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    tracing::error!(%error, "worker can't wait for its sockets");
-                    return;
-                }
+                Err(error) => return Err(error),
             }
             self.start_turn();
             for slot in std::mem::take(&mut self.unread) {
-                self.guarded(slot, |worker| worker.readable(slot, false));
+                // The end of the stream may have been announced in the turn before.
+                self.guarded(slot, |worker| worker.readable(slot, true));
             }
             for event in &events {
                 let Token(slot) = event.token();
-                let Ok(slot) = u32::try_from(slot) else { continue };
+                let Ok(slot) = u32::try_from(slot) else {
+                    continue;
+                };
                 self.guarded(slot, |worker| {
                     if event.is_writable() {
                         worker.writable(slot);
@@ -179,8 +193,20 @@ impl Worker {
             }
             self.inbox.looked();
             has_more_mail = self.inbox.take(MAIL_PER_TURN, &mut mail);
+            let mut unflushed = 0;
             for piece in mail.drain(..) {
-                self.receive(piece);
+                if let Mail::Deliver(message) = &piece {
+                    // A burst must not fill the queues of clients that read fast enough.
+                    unflushed += inbox::size(message);
+                    if unflushed > self.live.session.client.queue_max_size / 4 {
+                        self.flush_all();
+                        unflushed = inbox::size(message);
+                    }
+                }
+                if !self.caught(|worker| worker.receive(piece)) {
+                    tracing::error!("worker panicked over a message or task and dropped it");
+                    self.metrics.worker_panics.inc();
+                }
             }
             self.fire_timers();
             self.flush_all();
@@ -189,7 +215,10 @@ impl Worker {
                 self.tally.push_seconds = Some(took_ms as f64 / 1_000.0);
             }
             self.tally.settle(&self.metrics);
+            self.write_buffer.shrink_to(BUFFER_KEPT);
+            self.scratch.shrink_to(BUFFER_KEPT);
         }
+        Ok(())
     }
 
     /// Makes the worker end once its last connection is gone.
@@ -198,7 +227,10 @@ impl Worker {
     }
 
     fn start_turn(&mut self) {
-        self.now = Now { mono_ms: self.clock.mono_ms(), unix_ms: self.clock.unix_ms() };
+        self.now = Now {
+            mono_ms: self.clock.mono_ms(),
+            unix_ms: self.clock.unix_ms(),
+        };
         if !Arc::ptr_eq(&self.live, &self.current.load()) {
             self.live = self.current.load_full();
         }
@@ -253,17 +285,34 @@ impl Worker {
     /// Does something for one connection; if that panics, the connection ends and
     /// the others do not notice.
     fn guarded(&mut self, slot: u32, work: impl FnOnce(&mut Self)) {
+        if self.caught(work) {
+            return;
+        }
+        tracing::error!(slot, "session panicked and was closed");
+        self.metrics.session_panics.inc();
+        // What is left of the session may make its orderly end panic as well.
+        if !self.caught(|worker| worker.depart(slot)) {
+            self.caught(|worker| worker.forget(slot));
+        }
+    }
+
+    /// Whether `work` ended without a panic. After one the worker is fit to go on:
+    /// what was lent out meanwhile is made anew.
+    fn caught(&mut self, work: impl FnOnce(&mut Self)) -> bool {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(self)));
         if outcome.is_err() {
-            tracing::error!(slot, "session panicked and was closed");
-            self.metrics.session_panics.inc();
             self.outputs.clear();
-            self.depart(slot);
+            // An empty buffer would read as the end of every stream.
+            self.read_buffer.resize(READ_BUFFER, 0);
         }
+        outcome.is_ok()
     }
 }
 
 /// What a session is told with each call.
 fn context<'a>(live: &'a Live, now: Now) -> Context<'a> {
-    Context { now, settings: &live.session }
+    Context {
+        now,
+        settings: &live.session,
+    }
 }

@@ -105,8 +105,13 @@ pub(crate) fn forwarded_for(headers: &HeaderMap, peer: IpAddr, addresses: &Addre
 }
 
 fn parse_hop(hop: &str) -> Option<IpAddr> {
-    let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
-    bare.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
+    let bare = hop
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(hop);
+    bare.parse()
+        .ok()
+        .or_else(|| hop.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
 }
 
 #[cfg(test)]
@@ -114,7 +119,10 @@ mod tests {
     use super::*;
 
     fn addresses() -> Addresses {
-        Addresses { trusted: vec!["10.0.0.0/8".parse().unwrap()], ..Addresses::default() }
+        Addresses {
+            trusted: vec!["10.0.0.0/8".parse().unwrap()],
+            ..Addresses::default()
+        }
     }
 
     #[track_caller]

@@ -15,6 +15,7 @@ use router::{Flavor, Framing};
 use super::reply::{self, Reply};
 use super::routes::{Asked, query, refuse};
 use super::websocket::{bearer, verify};
+use crate::door::Refusal;
 use crate::fleet::Fleet;
 use crate::worker::arrival::{Arrival, Socket};
 use crate::worker::pipe::Pipe;
@@ -30,7 +31,10 @@ pub(super) async fn http_stream(asked: Asked) -> Reply {
     if asked.request.method() != Method::POST {
         return method_not_allowed(&asked);
     }
-    let flavor = Flavor { encoding, framing: Framing::Stream };
+    let flavor = Flavor {
+        encoding,
+        framing: Framing::Stream,
+    };
     match read_body(asked, limit).await {
         Ok((asked, frame)) => connect(asked, flavor, kind, frame).await,
         Err(reply) => reply,
@@ -40,7 +44,10 @@ pub(super) async fn http_stream(asked: Asked) -> Reply {
 /// Server-sent events: the first frame is the body of a POST, or `cf_connect`.
 pub(super) async fn sse(asked: Asked) -> Reply {
     let limit = asked.live.sse_body_max.unwrap_or(0);
-    let flavor = Flavor { encoding: Encoding::Json, framing: Framing::Events };
+    let flavor = Flavor {
+        encoding: Encoding::Json,
+        framing: Framing::Events,
+    };
     let method = asked.request.method().clone();
     let read = if method == Method::POST {
         read_body(asked, limit).await
@@ -48,7 +55,12 @@ pub(super) async fn sse(asked: Asked) -> Reply {
         match query(&asked, "cf_connect").and_then(percent_decoded) {
             Some(frame) if frame.len() <= limit => Ok((asked, Bytes::from(frame))),
             Some(_) => {
-                return refuse(&asked, StatusCode::PAYLOAD_TOO_LARGE, "body_size", TOO_LARGE);
+                return refuse(
+                    &asked,
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "body_size",
+                    TOO_LARGE,
+                );
             }
             None => {
                 let message = "cf_connect is missing or malformed";
@@ -80,12 +92,29 @@ pub(super) async fn emulation(asked: Asked) -> Reply {
         return refuse(&asked, StatusCode::BAD_REQUEST, "emulation", message);
     };
     if request.node != asked.live.session.node {
-        return refuse(&asked, StatusCode::NOT_FOUND, "emulation_node", "node is unknown");
+        return refuse(
+            &asked,
+            StatusCode::NOT_FOUND,
+            "emulation_node",
+            "node is unknown",
+        );
     }
     // An unknown session is answered like a known one (C10): SDKs ignore the status,
     // and nobody learns which sessions there are.
-    if let Ok(session) = uuid::Uuid::parse_str(&request.session) {
-        asked.front.fleet.registers().emulated.frame(session.as_u128(), request.data);
+    if let Ok(session) = uuid::Uuid::parse_str(&request.session)
+        && !asked
+            .front
+            .fleet
+            .registers()
+            .emulated
+            .frame(session.as_u128(), request.data)
+    {
+        return refuse(
+            &asked,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "too many frames wait",
+        );
     }
     reply::empty(StatusCode::NO_CONTENT)
 }
@@ -96,10 +125,19 @@ async fn connect(asked: Asked, flavor: Flavor, kind: &'static str, frame: Bytes)
         return refuse(&asked, StatusCode::BAD_REQUEST, "token_in_query", message);
     }
     let now_ms = asked.front.clock.mono_ms();
-    let pass = match asked.front.door.admit(&asked.live, asked.peer.address, now_ms) {
+    let pass = match asked
+        .front
+        .door
+        .admit(&asked.live, asked.peer.address, now_ms)
+    {
         Ok(pass) => pass,
         Err(refusal) => {
-            return refuse(&asked, refusal.status(), refusal.label(), &refusal.to_string());
+            return refuse(
+                &asked,
+                refusal.status(),
+                refusal.label(),
+                &refusal.to_string(),
+            );
         }
     };
     let verified = match verify(&asked, bearer(asked.request.headers())).await {
@@ -107,7 +145,8 @@ async fn connect(asked: Asked, flavor: Flavor, kind: &'static str, frame: Bytes)
         Err(reply) => return reply,
     };
     let Some(inbox) = asked.front.fleet.pick() else {
-        return reply::text(StatusCode::SERVICE_UNAVAILABLE, "no worker runs");
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        return refuse(&asked, status, "no_worker", "no worker runs");
     };
     let (pipe, body, key) = Pipe::new(Arc::clone(&inbox));
     if flavor.framing == Framing::Events {
@@ -116,7 +155,9 @@ async fn connect(asked: Asked, flavor: Flavor, kind: &'static str, frame: Bytes)
     let arrival = Arrival {
         socket: Socket::Http { pipe, key },
         flavor,
-        transport: Transport::Emulated { session: uuid::Uuid::new_v4().as_u128() },
+        transport: Transport::Emulated {
+            session: uuid::Uuid::new_v4().as_u128(),
+        },
         verified,
         deflate: None,
         early: frame,
@@ -129,23 +170,42 @@ async fn connect(asked: Asked, flavor: Flavor, kind: &'static str, frame: Bytes)
 
 /// Reads a request's body, within its limit and the handshake's deadline.
 async fn read_body(mut asked: Asked, limit: usize) -> Result<(Asked, Bytes), Reply> {
+    if asked.front.door.is_out_of_memory(asked.live.door.memory) {
+        let refusal = Refusal::Memory;
+        let (status, label) = (refusal.status(), refusal.label());
+        return Err(refuse(&asked, status, label, &refusal.to_string()));
+    }
     let body = Limited::new(asked.request.body_mut(), limit).collect();
     match tokio::time::timeout(asked.live.door.handshake_timeout, body).await {
         Ok(Ok(collected)) => Ok((asked, collected.to_bytes())),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(refuse(&asked, StatusCode::PAYLOAD_TOO_LARGE, "body_size", TOO_LARGE))
-        }
-        Ok(Err(_)) => {
-            Err(refuse(&asked, StatusCode::BAD_REQUEST, "body", "body could not be read"))
-        }
-        Err(_elapsed) => {
-            Err(refuse(&asked, StatusCode::REQUEST_TIMEOUT, "body_timeout", "body took too long"))
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(refuse(
+            &asked,
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_size",
+            TOO_LARGE,
+        )),
+        Ok(Err(_)) => Err(refuse(
+            &asked,
+            StatusCode::BAD_REQUEST,
+            "body",
+            "body could not be read",
+        )),
+        Err(_elapsed) => Err(refuse(
+            &asked,
+            StatusCode::REQUEST_TIMEOUT,
+            "body_timeout",
+            "body took too long",
+        )),
     }
 }
 
 fn method_not_allowed(asked: &Asked) -> Reply {
-    refuse(asked, StatusCode::METHOD_NOT_ALLOWED, "method", "method is not allowed")
+    refuse(
+        asked,
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method",
+        "method is not allowed",
+    )
 }
 
 fn encoding_of(headers: &HeaderMap) -> Encoding {

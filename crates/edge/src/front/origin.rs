@@ -13,8 +13,12 @@ use crate::live::Live;
 /// Whether the request comes from a page that may connect, or from no page at all.
 pub(crate) fn is_admitted(live: &Live, headers: &HeaderMap) -> bool {
     let mut origins = headers.get_all(ORIGIN).iter();
-    let Some(origin) = origins.next() else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
+    let Some(origin) = origins.next() else {
+        return true;
+    };
+    let Ok(origin) = origin.to_str() else {
+        return false;
+    };
     origins.next().is_none()
         && ((live.origins)(origin) || (live.demo.is_some() && is_own_page(origin, headers)))
 }
@@ -22,8 +26,13 @@ pub(crate) fn is_admitted(live: &Live, headers: &HeaderMap) -> bool {
 /// Whether a page is the demo's own: the same host and port, and on this machine. A
 /// name that merely resolves to this machine is not enough (DNS rebinding).
 fn is_own_page(origin: &str, headers: &HeaderMap) -> bool {
-    let Some((_, authority)) = origin.split_once("://") else { return false };
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let Some((_, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let host = headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
     authority.eq_ignore_ascii_case(host) && is_loopback(authority)
 }
 
@@ -34,7 +43,9 @@ fn is_loopback(authority: &str) -> bool {
     };
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
-        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        || bare
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// Answers a browser's question before a request to another origin.
@@ -42,17 +53,25 @@ pub(crate) fn preflight(headers: &HeaderMap) -> Reply {
     let mut reply = reply::empty(StatusCode::NO_CONTENT);
     let answer = reply.headers_mut();
     answer.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("300"));
-    answer.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
+    answer.insert(
+        ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("GET, POST, OPTIONS"),
+    );
     grant(headers, &mut reply);
     reply
 }
 
 /// Lets the page read the answer; its origin has been admitted.
 pub(crate) fn grant(headers: &HeaderMap, reply: &mut Reply) {
-    let Some(origin) = headers.get(ORIGIN) else { return };
+    let Some(origin) = headers.get(ORIGIN) else {
+        return;
+    };
     let answer = reply.headers_mut();
     answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    answer.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    answer.insert(
+        ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        HeaderValue::from_static("true"),
+    );
     answer.insert(VARY, HeaderValue::from_static("Origin"));
     if let Some(asked) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
         answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());

@@ -24,7 +24,12 @@ pub(super) fn answer(asked: &Asked, path: &str) -> Reply {
         "/style.css" => reply::content("text/css; charset=utf-8", STYLE),
         "/demo/token" if method == Method::POST => {
             if !origin::is_admitted(&asked.live, asked.request.headers()) {
-                return refuse(asked, StatusCode::FORBIDDEN, "origin", "origin is not allowed");
+                return refuse(
+                    asked,
+                    StatusCode::FORBIDDEN,
+                    "origin",
+                    "origin is not allowed",
+                );
             }
             let minted = demo();
             let body = serde_json::json!({

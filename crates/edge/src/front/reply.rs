@@ -12,10 +12,18 @@ pub(crate) type Reply = Response<Either<Full<Bytes>, PipeBody>>;
 
 /// A short text.
 pub(crate) fn text(status: StatusCode, message: &str) -> Reply {
-    let mut reply = content("text/plain; charset=utf-8", Bytes::from(format!("{message}\n")));
+    let mut reply = content(
+        "text/plain; charset=utf-8",
+        Bytes::from(format!("{message}\n")),
+    );
     *reply.status_mut() = status;
-    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    if matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    ) {
+        reply
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     reply
 }
@@ -30,8 +38,12 @@ pub(crate) fn empty(status: StatusCode) -> Reply {
 /// Something to show.
 pub(crate) fn content(kind: &'static str, body: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(Either::Left(Full::new(body.into())));
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    reply
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply
 }
 

@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 
 use super::reply::{self, Reply};
 use super::{Front, Peer, address, emulation, origin, pages, websocket};
+use crate::door::Refusal;
 use crate::live::Live;
 
 /// A request, and what is known about who sent it.
@@ -21,7 +22,21 @@ pub(super) struct Asked {
 pub(super) async fn answer(front: Arc<Front>, mut peer: Peer, request: Request<Incoming>) -> Reply {
     let live = front.current.load_full();
     peer.address = address::forwarded_for(request.headers(), peer.address, &live.addresses);
-    let asked = Asked { front, live, peer, request };
+    let asked = Asked {
+        front,
+        live,
+        peer,
+        request,
+    };
+    if !asked.live.addresses.admits(asked.peer.address) {
+        let refusal = Refusal::Address;
+        return refuse(
+            &asked,
+            refusal.status(),
+            refusal.label(),
+            &refusal.to_string(),
+        );
+    }
     match asked.request.uri().path() {
         "/connection/websocket" if asked.live.websocket.enabled => websocket::upgrade(asked).await,
         "/connection/http_stream" if asked.live.http_stream_body_max.is_some() => {
@@ -40,10 +55,18 @@ pub(super) async fn answer(front: Arc<Front>, mut peer: Peer, request: Request<I
 }
 
 /// What requests of pages have in common: their origin is checked, and told that it was.
-async fn from_page<F: Future<Output = Reply>>(asked: Asked, go_on: impl FnOnce(Asked) -> F) -> Reply {
+async fn from_page<F: Future<Output = Reply>>(
+    asked: Asked,
+    go_on: impl FnOnce(Asked) -> F,
+) -> Reply {
     let headers = asked.request.headers().clone();
     if !origin::is_admitted(&asked.live, &headers) {
-        return refuse(&asked, StatusCode::FORBIDDEN, "origin", "origin is not allowed");
+        return refuse(
+            &asked,
+            StatusCode::FORBIDDEN,
+            "origin",
+            "origin is not allowed",
+        );
     }
     if asked.request.method() == Method::OPTIONS {
         return origin::preflight(&headers);

@@ -16,10 +16,10 @@ use protocol::session::Transport;
 use router::{Flavor, Framing};
 use websocket::{DeflateParams, handshake};
 
+use super::origin;
 use super::reply::{self, Reply};
 use super::routes::{Asked, query, refuse};
-use super::socket::Stream;
-use super::origin;
+use super::socket::{Stream, Unstalled};
 use crate::fleet::Fleet;
 use crate::worker::arrival::{Arrival, Socket};
 
@@ -33,14 +33,15 @@ const BEARER: &str = "bearer";
 /// soon as the answer is out.
 pub(super) async fn upgrade(mut asked: Asked) -> Reply {
     let headers = asked.request.headers();
-    let seen = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let seen = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()));
     let minor = u8::from(asked.request.version() != Version::HTTP_10);
     let checked = handshake::validate(asked.request.method().as_str(), minor, seen);
     let accept = match checked {
         Ok(upgrade) => handshake::accept_key(upgrade.key),
         Err(error) => {
-            let status =
-                StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
             let mut reply = refuse(&asked, status, error.reason_label(), &error.to_string());
             if status == StatusCode::UPGRADE_REQUIRED {
                 let answer = reply.headers_mut();
@@ -51,22 +52,33 @@ pub(super) async fn upgrade(mut asked: Asked) -> Reply {
         }
     };
     if !origin::is_admitted(&asked.live, headers) {
-        return refuse(&asked, StatusCode::FORBIDDEN, "origin", "origin is not allowed");
+        return refuse(
+            &asked,
+            StatusCode::FORBIDDEN,
+            "origin",
+            "origin is not allowed",
+        );
     }
     if query(&asked, "token").is_some() {
         let message = "tokens are not accepted in the query string";
         return refuse(&asked, StatusCode::BAD_REQUEST, "token_in_query", message);
     }
-    let pass = match asked.front.door.admit(
-        &asked.live,
-        asked.peer.address,
-        asked.front.clock.mono_ms(),
-    ) {
-        Ok(pass) => pass,
-        Err(refusal) => {
-            return refuse(&asked, refusal.status(), refusal.label(), &refusal.to_string());
-        }
-    };
+    let pass =
+        match asked
+            .front
+            .door
+            .admit(&asked.live, asked.peer.address, asked.front.clock.mono_ms())
+        {
+            Ok(pass) => pass,
+            Err(refusal) => {
+                return refuse(
+                    &asked,
+                    refusal.status(),
+                    refusal.label(),
+                    &refusal.to_string(),
+                );
+            }
+        };
     let offer = match Offer::read(&asked) {
         Ok(offer) => offer,
         Err((status, message)) => return refuse(&asked, status, "subprotocol", message),
@@ -79,9 +91,14 @@ pub(super) async fn upgrade(mut asked: Asked) -> Reply {
     let framing = Framing::WebSocket {
         deflate_bits: deflate.map(|params: DeflateParams| params.window_bits),
     };
-    let flavor = Flavor { encoding: offer.encoding, framing };
+    let flavor = Flavor {
+        encoding: offer.encoding,
+        framing,
+    };
     let upgrading = hyper::upgrade::on(&mut asked.request);
-    let Asked { front, live, peer, .. } = asked;
+    let Asked {
+        front, live, peer, ..
+    } = asked;
     let tasks = front.tasks.clone();
     tasks.spawn("upgrade", async move {
         // The answer is on its way; a client that does not take it loses its place.
@@ -91,7 +108,9 @@ pub(super) async fn upgrade(mut asked: Asked) -> Reply {
         };
         match into_socket(upgraded) {
             Ok((socket, early)) => {
-                let Some(inbox) = front.fleet.pick() else { return };
+                let Some(inbox) = front.fleet.pick() else {
+                    return front.metrics.refused("no_worker");
+                };
                 let arrival = Arrival {
                     socket,
                     flavor,
@@ -126,8 +145,11 @@ struct Offer {
 impl Offer {
     fn read(asked: &Asked) -> Result<Self, (StatusCode, &'static str)> {
         let headers = asked.request.headers();
-        let offered: Vec<&[u8]> =
-            headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().map(HeaderValue::as_bytes).collect();
+        let offered: Vec<&[u8]> = headers
+            .get_all(SEC_WEBSOCKET_PROTOCOL)
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect();
         let mut protocol = handshake::select_protocol(offered.iter().copied(), &PROTOCOLS);
         let mut token = bearer(headers).map(str::to_owned);
         let mut names = headers
@@ -139,7 +161,10 @@ impl Offer {
         if names.any(|name| name == BEARER) {
             // What follows the name is the token; it is never confirmed.
             let Some(offered_token) = names.next() else {
-                return Err((StatusCode::BAD_REQUEST, "no token follows sub-protocol bearer"));
+                return Err((
+                    StatusCode::BAD_REQUEST,
+                    "no token follows sub-protocol bearer",
+                ));
             };
             token.get_or_insert_with(|| offered_token.to_owned());
             protocol = protocol.or(Some(BEARER));
@@ -147,8 +172,10 @@ impl Offer {
         let by_query = query(asked, "format").or_else(|| query(asked, "cf_protocol"));
         let is_protobuf = protocol == Some("centrifuge-protobuf")
             || (protocol != Some("centrifuge-json") && by_query == Some("protobuf"));
-        let extensions =
-            headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().map(HeaderValue::as_bytes);
+        let extensions = headers
+            .get_all(SEC_WEBSOCKET_EXTENSIONS)
+            .iter()
+            .map(HeaderValue::as_bytes);
         let deflate = asked
             .live
             .websocket
@@ -156,7 +183,11 @@ impl Offer {
             .as_ref()
             .and_then(|config| websocket::negotiate_deflate(extensions, config));
         Ok(Self {
-            encoding: if is_protobuf { Encoding::Protobuf } else { Encoding::Json },
+            encoding: if is_protobuf {
+                Encoding::Protobuf
+            } else {
+                Encoding::Json
+            },
             protocol,
             token,
             deflate,
@@ -181,14 +212,25 @@ pub(super) async fn verify(
         Ok(claims) => Ok(Some(claims)),
         Err(TokenError::Unavailable(_)) => {
             let message = "token can't be checked at the moment";
-            Err(refuse(asked, StatusCode::SERVICE_UNAVAILABLE, "token_unavailable", message))
+            Err(refuse(
+                asked,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "token_unavailable",
+                message,
+            ))
         }
-        Err(TokenError::Expired) => {
-            Err(refuse(asked, StatusCode::UNAUTHORIZED, "token_expired", "token has expired"))
-        }
-        Err(TokenError::Invalid(_) | TokenError::Revoked) => {
-            Err(refuse(asked, StatusCode::UNAUTHORIZED, "token_invalid", "token is not valid"))
-        }
+        Err(TokenError::Expired) => Err(refuse(
+            asked,
+            StatusCode::UNAUTHORIZED,
+            "token_expired",
+            "token has expired",
+        )),
+        Err(TokenError::Invalid(_) | TokenError::Revoked) => Err(refuse(
+            asked,
+            StatusCode::UNAUTHORIZED,
+            "token_invalid",
+            "token is not valid",
+        )),
     }
 }
 
@@ -214,10 +256,10 @@ fn switching(accept: &str, protocol: Option<&str>, extensions: Option<String>) -
 /// Takes the connection out of hyper and the runtime.
 fn into_socket(upgraded: hyper::upgrade::Upgraded) -> std::io::Result<(Socket, Bytes)> {
     let parts = upgraded
-        .downcast::<TokioIo<Stream>>()
+        .downcast::<TokioIo<Unstalled>>()
         .map_err(|_| std::io::Error::other("upgraded connection is of another kind"))?;
     let mut early = parts.read_buf.to_vec();
-    match parts.io.into_inner() {
+    match parts.io.into_inner().into_stream() {
         Stream::Plain(socket) => {
             early.extend_from_slice(&socket.early);
             Ok((Socket::Tcp(socket.tcp.into_std()?), early.into()))
@@ -226,7 +268,14 @@ fn into_socket(upgraded: hyper::upgrade::Upgraded) -> std::io::Result<(Socket, B
             let parts = stream.into_parts();
             early.extend_from_slice(&parts.plaintext);
             let stream = parts.socket.tcp.into_std()?;
-            Ok((Socket::Tls { stream, state: parts.state, unsent: parts.unsent }, early.into()))
+            Ok((
+                Socket::Tls {
+                    stream,
+                    state: parts.state,
+                    unsent: parts.unsent,
+                },
+                early.into(),
+            ))
         }
     }
 }

@@ -31,6 +31,13 @@ pub(crate) struct Arrival {
 /// What carries the bytes.
 pub(crate) enum Socket {
     Tcp(std::net::TcpStream),
-    Tls { stream: std::net::TcpStream, state: Box<TlsState>, unsent: Vec<u8> },
-    Http { pipe: Pipe, key: Arc<OnceLock<Key>> },
+    Tls {
+        stream: std::net::TcpStream,
+        state: Box<TlsState>,
+        unsent: Vec<u8>,
+    },
+    Http {
+        pipe: Pipe,
+        key: Arc<OnceLock<Key>>,
+    },
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use protocol::claims::TokenError;
 use protocol::code::Disconnect;
 use protocol::session::{Output, Response, Subscription};
 
@@ -25,7 +26,17 @@ impl Worker {
     }
 
     /// Continues a session whose request took a while.
-    pub(super) fn answer(&mut self, slot: u32, response: Response) {
+    pub(super) fn answer(&mut self, slot: u32, mut response: Response) {
+        // Whoever was revoked while the answer was on its way has missed the sweep.
+        if let Response::Authenticated(Ok(claims)) = &response
+            && self.gate.revocations().check(
+                &claims.user,
+                claims.token_id.as_deref(),
+                claims.issued_at,
+            )
+        {
+            response = Response::Authenticated(Err(TokenError::Revoked));
+        }
         self.resume(slot, response);
         self.drive(slot);
     }
@@ -51,14 +62,18 @@ impl Worker {
     }
 
     fn resume(&mut self, slot: u32, response: Response) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         let cx = context(&self.live, self.now);
         connection.session.resume(cx, response, &mut self.outputs);
     }
 
     /// Leaves one channel: nothing of it reaches the client any more.
     fn leave(&mut self, slot: u32, sub: &Subscription) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if let Some(queue) = &mut connection.queue {
             queue.remove_channel(&sub.channel);
         }
@@ -78,7 +93,9 @@ impl Worker {
 
     /// Looks whether the connection's time has come.
     pub(super) fn wake(&mut self, slot: u32, tick: u64) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if connection.wake_tick == tick {
             connection.wake_tick = 0;
         }
@@ -98,15 +115,16 @@ impl Worker {
 
     /// Makes sure the wheel wakes the connection in time.
     pub(super) fn plan_wake(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         let mut at_ms = match connection.stage {
             Stage::Open => {
                 let session = &connection.session;
                 let expiry_ms = match session.expiry_s() {
                     u64::MAX => u64::MAX,
                     at_s => {
-                        let ahead_ms =
-                            at_s.saturating_mul(1_000).saturating_sub(self.now.unix_ms);
+                        let ahead_ms = at_s.saturating_mul(1_000).saturating_sub(self.now.unix_ms);
                         self.now.mono_ms.saturating_add(ahead_ms)
                     }
                 };
@@ -117,8 +135,8 @@ impl Worker {
         if connection.patience_ms != 0 {
             at_ms = at_ms.min(connection.patience_ms);
         }
-        let is_planned = connection.wake_tick != 0
-            && connection.wake_tick <= at_ms / super::wheel::TICK_MS + 1;
+        let is_planned =
+            connection.wake_tick != 0 && connection.wake_tick <= at_ms / super::wheel::TICK_MS + 1;
         if at_ms != u64::MAX && !is_planned {
             connection.wake_tick = self.wheel.schedule(slot, at_ms);
         }

@@ -1,9 +1,10 @@
 //! How everybody else talks to a worker.
 //!
 //! One queue, one waker. Deliveries from the bus are counted and bounded: a full
-//! inbox makes the bus refuse the publication, so that nothing is lost silently.
-//! Everything else is bounded by its cause: an arrival by the handshakes under way,
-//! an answer by the connections that wait for one.
+//! inbox makes the bus refuse the publication, so that nothing is lost silently. So
+//! are the frames of emulated transports, whose requests are refused then. Everything
+//! else is bounded by its cause: an arrival by the sockets at the front, an answer by
+//! the connections that wait for one.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,6 +24,11 @@ const DELIVERIES_MAX: usize = 32_768;
 
 /// Most bytes of payload waiting, likewise.
 const DELIVERY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Most bytes of frames of emulated transports waiting; each counts
+/// [`FRAME_OVERHEAD`] more.
+const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+const FRAME_OVERHEAD: usize = 64;
 
 /// What can be put into an inbox.
 pub(crate) enum Mail {
@@ -44,9 +50,11 @@ pub(crate) enum Mail {
 
 /// A worker's inbox.
 pub(crate) struct Inbox {
-    mail: Mutex<VecDeque<Mail>>,
+    /// `None` once the worker has ended.
+    mail: Mutex<Option<VecDeque<Mail>>>,
     deliveries: AtomicUsize,
     delivery_bytes: AtomicUsize,
+    frame_bytes: AtomicUsize,
     /// The worker was woken and has not looked yet.
     woken: AtomicBool,
     waker: Waker,
@@ -61,21 +69,48 @@ impl std::fmt::Debug for Inbox {
 impl Inbox {
     pub(crate) fn new(waker: Waker) -> Self {
         Self {
-            mail: Mutex::default(),
+            mail: Mutex::new(Some(VecDeque::new())),
             deliveries: AtomicUsize::new(0),
             delivery_bytes: AtomicUsize::new(0),
+            frame_bytes: AtomicUsize::new(0),
             woken: AtomicBool::new(false),
             waker,
         }
     }
 
+    /// Puts mail in; what comes after the worker has ended is dropped.
     pub(crate) fn post(&self, mail: Mail) {
-        self.mail.lock().unwrap_or_else(PoisonError::into_inner).push_back(mail);
+        let mut mail_box = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(queue) = &mut *mail_box else { return };
+        queue.push_back(mail);
+        drop(mail_box);
         if !self.woken.swap(true, Ordering::AcqRel)
             && let Err(error) = self.waker.wake()
         {
             tracing::error!(%error, "worker could not be woken");
         }
+    }
+
+    /// Hands on a frame of an emulated transport; `false` if too many wait already.
+    pub(crate) fn post_frame(&self, key: Key, frame: Bytes) -> bool {
+        let size = frame.len() + FRAME_OVERHEAD;
+        if self.frame_bytes.fetch_add(size, Ordering::Relaxed) > FRAME_BYTES_MAX {
+            self.frame_bytes.fetch_sub(size, Ordering::Relaxed);
+            return false;
+        }
+        self.post(Mail::Frame(key, frame));
+        true
+    }
+
+    /// Says that nobody will look any more: whoever waits for an answer stops waiting.
+    pub(crate) fn close(&self) {
+        let mail = self
+            .mail
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // Outside the lock: what is dropped may post.
+        drop(mail);
     }
 
     /// Says that the worker is about to look, so that later mail wakes it again.
@@ -86,22 +121,34 @@ impl Inbox {
     /// Takes mail, at most `most` pieces, into `into`; whether there is more.
     pub(crate) fn take(&self, most: usize, into: &mut Vec<Mail>) -> bool {
         let mut mail = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = mail.len().min(most);
-        into.extend(mail.drain(..count));
-        let more = !mail.is_empty();
-        if !more && mail.capacity() > 4_096 {
-            mail.shrink_to(256);
+        let Some(queue) = &mut *mail else {
+            return false;
+        };
+        let count = queue.len().min(most);
+        into.extend(queue.drain(..count));
+        let more = !queue.is_empty();
+        if !more && queue.capacity() > 4_096 {
+            queue.shrink_to(256);
         }
         drop(mail);
-        let (mut deliveries, mut bytes) = (0, 0);
+        let (mut deliveries, mut bytes, mut frame_bytes) = (0, 0, 0);
         for piece in into.iter() {
-            if let Mail::Deliver(message) = piece {
-                deliveries += 1;
-                bytes += size(message);
+            match piece {
+                Mail::Deliver(message) => {
+                    deliveries += 1;
+                    bytes += size(message);
+                }
+                Mail::Frame(_, frame) => frame_bytes += frame.len() + FRAME_OVERHEAD,
+                Mail::Arrive(_)
+                | Mail::Answer(..)
+                | Mail::Room(_)
+                | Mail::Gone(_)
+                | Mail::Task(_) => {}
             }
         }
         self.deliveries.fetch_sub(deliveries, Ordering::Relaxed);
         self.delivery_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.frame_bytes.fetch_sub(frame_bytes, Ordering::Relaxed);
         more
     }
 }
@@ -114,11 +161,15 @@ impl Sink for Inbox {
 
     fn deliver(&self, message: Arc<Message>) {
         self.deliveries.fetch_add(1, Ordering::Relaxed);
-        self.delivery_bytes.fetch_add(size(&message), Ordering::Relaxed);
+        self.delivery_bytes
+            .fetch_add(size(&message), Ordering::Relaxed);
         self.post(Mail::Deliver(message));
     }
 }
 
-fn size(message: &Message) -> usize {
-    message.publication().map_or(0, |publication| publication.data.len())
+/// Bytes of payload.
+pub(super) fn size(message: &Message) -> usize {
+    message
+        .publication()
+        .map_or(0, |publication| publication.data.len())
 }

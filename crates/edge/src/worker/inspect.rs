@@ -7,7 +7,7 @@ use protocol::session::{ClientId, Operation, Session, Transport};
 use router::Flavor;
 
 use super::Worker;
-use super::connection::Stage;
+use super::connection::{Connection, Stage};
 
 /// Which of a user's connections are meant.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +55,27 @@ pub struct Glimpse {
     pub queue_bytes: usize,
 }
 
+/// What connections sum up to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Census {
+    /// No connect command, or no answer to it yet.
+    pub(crate) connecting: usize,
+    pub(crate) connected: usize,
+    /// A close frame is due or out.
+    pub(crate) closing: usize,
+    /// Bytes waiting to be written.
+    pub(crate) queue_bytes: usize,
+}
+
+/// How far draining came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Drained {
+    /// Clients sent away.
+    pub(crate) sent: usize,
+    /// Where to go on; `None` if there was nobody left behind the starting point.
+    pub(crate) next: Option<u32>,
+}
+
 impl Worker {
     /// The connections with a session, in no particular order.
     pub(crate) fn glimpses(&self) -> Vec<Glimpse> {
@@ -64,11 +85,15 @@ impl Worker {
             .map(|(_, connection)| {
                 let session = &connection.session;
                 let identity = session.identity();
-                let age_ms =
-                    self.now.mono_ms.saturating_sub(u64::from(connection.since_s) * 1_000);
+                let age_ms = self
+                    .now
+                    .mono_ms
+                    .saturating_sub(u64::from(connection.since_s) * 1_000);
                 Glimpse {
                     client: session.client(),
-                    user: identity.map(|identity| identity.user.to_string()).unwrap_or_default(),
+                    user: identity
+                        .map(|identity| identity.user.to_string())
+                        .unwrap_or_default(),
                     address: connection.address,
                     flavor: connection.flavor,
                     is_tls: matches!(connection.link, super::link::Link::Tls(..)),
@@ -87,16 +112,24 @@ impl Worker {
 
     /// Subscribers by channel.
     pub(crate) fn channel_counts(&self) -> Vec<(String, usize)> {
-        self.router.channels().map(|(name, count)| (name.as_str().to_owned(), count)).collect()
+        self.router
+            .channels()
+            .map(|(name, count)| (name.as_str().to_owned(), count))
+            .collect()
     }
 
-    /// Bytes waiting to be written, over all connections.
-    pub(crate) fn queue_bytes(&self) -> usize {
-        self.connections
-            .iter()
-            .filter_map(|(_, connection)| connection.queue.as_ref())
-            .map(|queue| queue.bytes())
-            .sum()
+    /// What the connections sum up to.
+    pub(crate) fn census(&self) -> Census {
+        let mut census = Census::default();
+        for (_, connection) in self.connections.iter() {
+            census.queue_bytes += connection.queue.as_ref().map_or(0, |queue| queue.bytes());
+            *match connection.stage {
+                Stage::Open if connection.session.is_connected() => &mut census.connected,
+                Stage::Open => &mut census.connecting,
+                Stage::Closing | Stage::Lingering => &mut census.closing,
+            } += 1;
+        }
+        census
     }
 
     /// Disconnects one connection, whoever's it is; whether it was here.
@@ -128,36 +161,42 @@ impl Worker {
             .map(|(slot, _)| slot)
             .collect();
         for slot in revoked {
-            self.guarded(slot, |worker| worker.end_session(slot, Disconnect::INVALID_TOKEN));
+            self.guarded(slot, |worker| {
+                worker.end_session(slot, Disconnect::INVALID_TOKEN);
+            });
         }
     }
 
-    /// Connections that have not begun to close.
-    pub(crate) fn open_count(&self) -> usize {
-        self.connections.iter().filter(|(_, connection)| connection.stage == Stage::Open).count()
-    }
-
-    /// Sends up to `most` clients away to another node; how many are still open.
-    pub(crate) fn drain(&mut self, most: usize) -> usize {
-        let open: Vec<u32> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.stage == Stage::Open)
-            .map(|(slot, _)| slot)
-            .collect();
-        let count = open.len();
-        for slot in open.into_iter().take(most) {
-            self.guarded(slot, |worker| worker.end_session(slot, Disconnect::SHUTDOWN));
+    /// Sends up to `most` clients away to another node, from slot `from` on.
+    pub(crate) fn drain(&mut self, from: u32, most: usize) -> Drained {
+        let mut sent = 0;
+        for slot in from..self.connections.capacity() {
+            if sent == most {
+                return Drained {
+                    sent,
+                    next: Some(slot),
+                };
+            }
+            let is_open = |connection: &Connection| connection.stage == Stage::Open;
+            if self.connections.get(slot).is_some_and(is_open) {
+                self.guarded(slot, |worker| {
+                    worker.end_session(slot, Disconnect::SHUTDOWN);
+                });
+                sent += 1;
+            }
         }
-        count.saturating_sub(most)
+        Drained { sent, next: None }
     }
 
-    /// Drops all connections without a word: the grace is over.
+    /// Ends all connections at once: the grace is over.
     pub(crate) fn abandon_all(&mut self) {
         let slots: Vec<u32> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            self.flush(slot);
-            self.depart(slot);
+            self.guarded(slot, |worker| {
+                worker.end_session(slot, Disconnect::SHUTDOWN);
+                worker.flush(slot);
+                worker.depart(slot);
+            });
         }
     }
 }

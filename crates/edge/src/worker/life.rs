@@ -22,14 +22,24 @@ const CLOSE_PATIENCE_MS: u64 = 5_000;
 impl Worker {
     /// Takes a connection in.
     pub(super) fn arrive(&mut self, arrival: Arrival) {
-        let Arrival { socket, flavor, transport, verified, deflate, early, address, pass } =
-            arrival;
+        let Arrival {
+            socket,
+            flavor,
+            transport,
+            verified,
+            deflate,
+            early,
+            address,
+            pass,
+        } = arrival;
         let key = self.connections.next_key();
         let mut link = match socket {
             Socket::Tcp(stream) => Link::Tcp(TcpStream::from_std(stream)),
-            Socket::Tls { stream, state, unsent } => {
-                Link::tls(TcpStream::from_std(stream), state, unsent)
-            }
+            Socket::Tls {
+                stream,
+                state,
+                unsent,
+            } => Link::tls(TcpStream::from_std(stream), state, unsent),
             Socket::Http { pipe, key: told } => {
                 // Set once, here; the body reports back under this key.
                 let _first = told.set(key);
@@ -40,6 +50,7 @@ impl Worker {
             let interest = Interest::READABLE | Interest::WRITABLE;
             let token = Token(key.slot as usize);
             if let Err(error) = self.poll.registry().register(source, token, interest) {
+                self.metrics.refused("watch");
                 tracing::warn!(%error, "connection could not be watched and was closed");
                 return;
             }
@@ -72,29 +83,43 @@ impl Worker {
         self.connections.insert(connection);
         self.metrics.connected(flavor);
         if let Transport::Emulated { session } = transport {
-            self.registers.emulated.add(session, Arc::clone(&self.inbox), key);
+            self.registers
+                .emulated
+                .add(session, Arc::clone(&self.inbox), key);
         }
         self.plan_wake(key.slot);
+        if self.is_abandoned(key.slot) {
+            return self.depart(key.slot);
+        }
         self.guarded(key.slot, |worker| match flavor.framing {
             Framing::WebSocket { .. } => worker.early_bytes(key.slot, &early),
             Framing::Stream | Framing::Events => worker.emulated_frame(key.slot, &early),
         });
     }
 
+    /// Whether the HTTP client was gone before its key was known: then nobody else
+    /// reports that it is. Its slot had to be taken all the same, so that a report
+    /// under this key finds it vacated rather than somebody else in it.
+    fn is_abandoned(&self, slot: u32) -> bool {
+        self.connections.get(slot).is_some_and(
+            |connection| matches!(&connection.link, Link::Http(pipe) if pipe.is_abandoned()),
+        )
+    }
+
     /// Starts to close: leaves all channels now, says why, and gives the peer a while.
     pub(super) fn begin_close(&mut self, slot: u32, disconnect: &Disconnect) {
         self.metrics.disconnected(disconnect.code);
         self.leave_all(slot);
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        self.settle_data(slot);
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if connection.stage != Stage::Open {
             return;
         }
-        let queue = connection.queue.get_or_insert_with(|| {
-            self.spare_queues.pop().unwrap_or_default()
-        });
-        if *disconnect == Disconnect::SLOW {
-            queue.clear_data();
-        }
+        let queue = connection
+            .queue
+            .get_or_insert_with(|| self.spare_queues.pop().unwrap_or_default());
         match connection.flavor.framing {
             Framing::WebSocket { .. } => {
                 let payload = websocket::close_payload(disconnect.code, &disconnect.reason);
@@ -118,18 +143,20 @@ impl Worker {
         self.await_close(slot);
     }
 
-    /// Answers broken frames and limits of the WebSocket layer, whose codes are not
-    /// the protocol's.
+    /// Answers a close frame, broken frames and limits of the WebSocket layer, whose
+    /// codes are not the protocol's.
     pub(super) fn begin_websocket_close(&mut self, slot: u32, code: u16, reason: &str) {
-        self.metrics.disconnected(code);
         self.leave_all(slot);
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        self.settle_data(slot);
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if connection.stage != Stage::Open {
             return;
         }
-        let queue = connection.queue.get_or_insert_with(|| {
-            self.spare_queues.pop().unwrap_or_default()
-        });
+        let queue = connection
+            .queue
+            .get_or_insert_with(|| self.spare_queues.pop().unwrap_or_default());
         let payload = websocket::close_payload(code, reason);
         websocket::encode_frame(
             queue.control_mut(),
@@ -142,6 +169,25 @@ impl Worker {
         self.await_close(slot);
     }
 
+    /// Writes the publications that the socket takes and drops the others: nothing may
+    /// follow the close frame, and a client too slow for them is not waited for.
+    fn settle_data(&mut self, slot: u32) {
+        let has_data = |connection: &Connection| {
+            connection
+                .queue
+                .as_ref()
+                .is_some_and(|queue| queue.bytes() > queue.control_bytes())
+        };
+        if self.connections.get(slot).is_some_and(has_data) {
+            self.flush(slot);
+        }
+        if let Some(connection) = self.connections.get_mut(slot)
+            && let Some(queue) = &mut connection.queue
+        {
+            queue.clear_data();
+        }
+    }
+
     fn await_close(&mut self, slot: u32) {
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.stage = Stage::Closing;
@@ -151,10 +197,17 @@ impl Worker {
         self.mark_dirty(slot);
     }
 
-    /// Forgets a connection, whatever its state.
+    /// Ends a connection without a word, whatever its state.
     pub(super) fn depart(&mut self, slot: u32) {
         self.leave_all(slot);
-        let Some(mut connection) = self.connections.remove(slot) else { return };
+        self.forget(slot);
+    }
+
+    /// Lets go of a connection and what it holds.
+    pub(super) fn forget(&mut self, slot: u32) {
+        let Some(mut connection) = self.connections.remove(slot) else {
+            return;
+        };
         if let Some(source) = connection.link.source()
             && let Err(error) = self.poll.registry().deregister(source)
         {
@@ -171,7 +224,9 @@ impl Worker {
 
     /// Ends all subscriptions and takes the connection off the table of users.
     fn leave_all(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         let client = connection.session.client();
         let subs = connection.session.end();
         let is_registered = std::mem::take(&mut connection.is_registered);

@@ -36,7 +36,13 @@ pub(crate) struct Wrote {
 impl Link {
     /// A TLS link; `unsent` is what the handshake has sealed and not sent.
     pub(crate) fn tls(stream: TcpStream, state: Box<TlsState>, unsent: Vec<u8>) -> Self {
-        Self::Tls(stream, Box::new(TlsLink { state, pending: unsent }))
+        Self::Tls(
+            stream,
+            Box::new(TlsLink {
+                state,
+                pending: unsent,
+            }),
+        )
     }
 
     /// The socket to poll; HTTP links have none.
@@ -60,19 +66,29 @@ impl Link {
         match self {
             Self::Tcp(stream) => {
                 let (taken, blocked) = write_some(stream, bytes)?;
-                Ok(Wrote { taken, blocked, progressed: taken > 0 })
+                Ok(Wrote {
+                    taken,
+                    blocked,
+                    progressed: taken > 0,
+                })
             }
             Self::Tls(stream, tls) => {
                 let waiting = tls.pending.len();
                 let mut blocked = tls.flush(stream)?;
                 let mut taken = 0;
                 if !blocked && !bytes.is_empty() {
-                    tls.state.write(bytes, &mut tls.pending).map_err(io::Error::other)?;
+                    tls.state
+                        .write(bytes, &mut tls.pending)
+                        .map_err(io::Error::other)?;
                     taken = bytes.len();
                     blocked = tls.flush(stream)?;
                 }
                 let progressed = taken > 0 || tls.pending.len() < waiting;
-                Ok(Wrote { taken, blocked, progressed })
+                Ok(Wrote {
+                    taken,
+                    blocked,
+                    progressed,
+                })
             }
             Self::Http(pipe) => {
                 if pipe.is_abandoned() {
@@ -80,14 +96,22 @@ impl Link {
                 }
                 let room = pipe.room();
                 if room == 0 {
-                    return Ok(Wrote { taken: 0, blocked: !bytes.is_empty(), progressed: false });
+                    return Ok(Wrote {
+                        taken: 0,
+                        blocked: !bytes.is_empty(),
+                        progressed: false,
+                    });
                 }
                 // Whole frames may overshoot the room a little; it is bounded by the
                 // worker's write buffer.
                 if !bytes.is_empty() {
                     pipe.push(Bytes::copy_from_slice(bytes));
                 }
-                Ok(Wrote { taken: bytes.len(), blocked: false, progressed: true })
+                Ok(Wrote {
+                    taken: bytes.len(),
+                    blocked: false,
+                    progressed: true,
+                })
             }
         }
     }
@@ -143,7 +167,6 @@ impl TlsLink {
 fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<(usize, bool)> {
     let mut written = 0;
     while written < bytes.len() {
-        #[expect(clippy::unused_io_amount, reason = "the amount is what is matched")]
         match stream.write(&bytes[written..]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => written += count,

@@ -48,7 +48,11 @@ impl Pipe {
     pub(crate) fn new(inbox: Arc<Inbox>) -> (Self, PipeBody, Arc<std::sync::OnceLock<Key>>) {
         let pipe = Self(Arc::default());
         let key = Arc::new(std::sync::OnceLock::new());
-        let body = PipeBody { pipe: pipe.clone(), inbox, key: Arc::clone(&key) };
+        let body = PipeBody {
+            pipe: pipe.clone(),
+            inbox,
+            key: Arc::clone(&key),
+        };
         (pipe, body, key)
     }
 

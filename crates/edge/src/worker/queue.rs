@@ -26,6 +26,9 @@ pub(crate) struct SendQueue {
     holds_strict: bool,
 }
 
+/// Emptied queues, boxed as they lie in connections.
+pub(crate) type SpareQueues = Vec<Box<SendQueue>>;
+
 /// What became of a publication that was to be queued.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Queued {
@@ -34,7 +37,10 @@ pub(crate) enum Queued {
     /// It waits in the place of an older one of its channel.
     Conflated { dropped: usize },
     /// It waits, and older ones of these channels do not any more.
-    Dropped { channels: Vec<Channel>, dropped: usize },
+    Dropped {
+        channels: Vec<Channel>,
+        dropped: usize,
+    },
     /// The client is too slow: close it.
     Slow,
 }
@@ -85,9 +91,13 @@ impl SendQueue {
                 }
                 // The latest of very many channels does not fit either.
                 match self.make_room(frame, limit) {
-                    Queued::Dropped { channels, dropped: more } => {
-                        Queued::Dropped { channels, dropped: dropped + more }
-                    }
+                    Queued::Dropped {
+                        channels,
+                        dropped: more,
+                    } => Queued::Dropped {
+                        channels,
+                        dropped: dropped + more,
+                    },
                     other => other,
                 }
             }
@@ -168,7 +178,9 @@ impl SendQueue {
     }
 
     fn advance_front(&mut self, count: usize) -> usize {
-        let Some(front) = self.data.front() else { return 0 };
+        let Some(front) = self.data.front() else {
+            return 0;
+        };
         let size = front.bytes.len();
         let step = count.min(size - self.front_written);
         self.front_written += step;
@@ -185,7 +197,9 @@ impl SendQueue {
         let mut channels: Vec<Channel> = Vec::new();
         let mut dropped = 0;
         while self.bytes() + frame.bytes.len() > limit {
-            let Some(oldest) = self.data.remove(first) else { break };
+            let Some(oldest) = self.data.remove(first) else {
+                break;
+            };
             self.data_bytes -= oldest.bytes.len();
             dropped += 1;
             if !channels.contains(&oldest.channel) {
@@ -255,7 +269,13 @@ mod tests {
         queue.push_data(&frame("a", 60, 1), SlowClientPolicy::DropOldest, 100);
         queue.push_data(&frame("b", 30, 2), SlowClientPolicy::DropOldest, 100);
         let queued = queue.push_data(&frame("c", 40, 3), SlowClientPolicy::DropOldest, 100);
-        assert_eq!(queued, Queued::Dropped { channels: vec![Channel::new("a")], dropped: 1 });
+        assert_eq!(
+            queued,
+            Queued::Dropped {
+                channels: vec![Channel::new("a")],
+                dropped: 1
+            }
+        );
         assert_eq!(queue.bytes(), 70);
     }
 

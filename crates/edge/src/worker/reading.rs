@@ -24,7 +24,9 @@ impl Worker {
 
     fn read_turn(&mut self, slot: u32, buffer: &mut [u8], is_read_closed: bool) {
         for _ in 0..READS_PER_TURN {
-            let Some(connection) = self.connections.get_mut(slot) else { return };
+            let Some(connection) = self.connections.get_mut(slot) else {
+                return;
+            };
             let count = match connection.link.read(buffer) {
                 Ok(0) => return self.depart(slot),
                 Ok(count) => count,
@@ -33,7 +35,9 @@ impl Worker {
                 Err(_) => return self.depart(slot),
             };
             self.tally.bytes_received += count as u64;
-            let Some(received) = buffer.get_mut(..count) else { return };
+            let Some(received) = buffer.get_mut(..count) else {
+                return;
+            };
             match &connection.link {
                 Link::Tls(..) => self.sealed_bytes(slot, received),
                 Link::Tcp(_) | Link::Http(_) => self.plain_bytes(slot, received),
@@ -62,9 +66,7 @@ impl Worker {
         self.scratch.clear();
         let outcome = match self.connections.get_mut(slot) {
             Some(connection) => match &mut connection.link {
-                Link::Tls(_, tls) => {
-                    Some(tls.state.read(received, &mut plain, &mut self.scratch))
-                }
+                Link::Tls(_, tls) => Some(tls.state.read(received, &mut plain, &mut self.scratch)),
                 Link::Tcp(_) | Link::Http(_) => None,
             },
             None => None,
@@ -98,25 +100,26 @@ impl Worker {
     fn plain_bytes(&mut self, slot: u32, mut bytes: &mut [u8]) {
         let mut inflater = std::mem::take(&mut self.inflater);
         while !bytes.is_empty() {
-            let Some(connection) = self.connections.get_mut(slot) else { break };
+            let Some(connection) = self.connections.get_mut(slot) else {
+                break;
+            };
             let limits = &self.live.websocket.limits;
             match connection.decoder.decode(limits, &mut inflater, bytes) {
                 Ok((used, event)) => {
                     match event {
-                        Some(Event::Message { payload, .. }) => {
-                            if connection.stage == Stage::Open {
-                                self.tally.messages_received += 1;
-                                let cx = context(&self.live, self.now);
-                                connection.session.frame(cx, payload, &mut self.outputs);
-                                self.drive(slot);
-                            }
+                        Some(Event::Message { payload, .. }) if connection.stage == Stage::Open => {
+                            self.tally.messages_received += 1;
+                            let cx = context(&self.live, self.now);
+                            connection.session.frame(cx, payload, &mut self.outputs);
+                            self.drive(slot);
                         }
+                        // A connection that is closing listens no more.
+                        Some(Event::Message { .. }) | None => {}
                         Some(Event::Ping(payload)) => self.ping(slot, payload),
                         Some(Event::Pong(_)) => {
                             self.control_frame(slot);
                         }
                         Some(Event::Close { code, .. }) => self.peer_closed(slot, code),
-                        None => {}
                     }
                     let (_, rest) = bytes.split_at_mut(used);
                     bytes = rest;
@@ -129,8 +132,8 @@ impl Worker {
                 Err(error) => {
                     self.metrics.frame_error(error.reason_label());
                     tracing::debug!(slot, %error, "frame was refused");
-                    let reason = error.reason_label();
-                    self.begin_websocket_close(slot, error.close_code(), reason);
+                    self.metrics.disconnected(error.close_code());
+                    self.begin_websocket_close(slot, error.close_code(), error.reason_label());
                     break;
                 }
             }
@@ -140,13 +143,17 @@ impl Worker {
 
     /// Handles a frame that came in an HTTP request.
     pub(super) fn emulated_frame(&mut self, slot: u32, frame: &[u8]) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if connection.stage != Stage::Open {
             return;
         }
         self.tally.messages_received += 1;
         self.tally.bytes_received += frame.len() as u64;
-        connection.session.frame(context(&self.live, self.now), frame, &mut self.outputs);
+        connection
+            .session
+            .frame(context(&self.live, self.now), frame, &mut self.outputs);
         self.drive(slot);
     }
 
@@ -155,13 +162,15 @@ impl Worker {
             return;
         }
         let limit = self.live.session.client.queue_max_size;
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if connection.stage != Stage::Open {
             return;
         }
-        let queue = connection.queue.get_or_insert_with(|| {
-            self.spare_queues.pop().unwrap_or_default()
-        });
+        let queue = connection
+            .queue
+            .get_or_insert_with(|| self.spare_queues.pop().unwrap_or_default());
         if queue.control_bytes() < limit {
             let out = queue.control_mut();
             websocket::encode_frame(out, OpCode::Pong, true, false, None, payload);
@@ -171,23 +180,33 @@ impl Worker {
 
     /// Counts a control frame; too many end the connection.
     fn control_frame(&mut self, slot: u32) -> bool {
-        let (rate, burst) =
-            (self.live.websocket.control_frame_rate, self.live.websocket.control_frame_burst);
-        let Some(connection) = self.connections.get_mut(slot) else { return false };
+        let (rate, burst) = (
+            self.live.websocket.control_frame_rate,
+            self.live.websocket.control_frame_burst,
+        );
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return false;
+        };
         // What else lies in the buffer of a connection that is closed already is no news.
         if connection.stage != Stage::Open {
             return false;
         }
-        if connection.control_frames.take(rate, burst, self.now.mono_ms) {
+        if connection
+            .control_frames
+            .take(rate, burst, self.now.mono_ms)
+        {
             return true;
         }
         self.metrics.frame_error("control_frame_rate");
+        self.metrics.disconnected(websocket::close::POLICY);
         self.begin_websocket_close(slot, websocket::close::POLICY, "control frame rate");
         false
     }
 
     fn peer_closed(&mut self, slot: u32, code: Option<u16>) {
-        let Some(connection) = self.connections.get(slot) else { return };
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
         match connection.stage {
             // It answers our close frame, or crosses it: that is all there is to say.
             Stage::Lingering => self.depart(slot),

@@ -1,7 +1,7 @@
 //! What sessions ask for, and who answers.
 
-use protocol::code::ErrorCode;
-use protocol::session::{Operation, Request, Response};
+use protocol::code::{Disconnect, ErrorCode};
+use protocol::session::{Operation, Request, Response, Session};
 use router::Subscriber;
 
 use super::Worker;
@@ -22,6 +22,10 @@ impl Worker {
                 None
             }
             Request::Register { single_connection } => {
+                if self.is_revoked(slot) {
+                    self.end_session(slot, Disconnect::INVALID_TOKEN);
+                    return None;
+                }
                 Some(Response::Registered(self.register(slot, single_connection)))
             }
             Request::Subscribe(ask) => {
@@ -31,7 +35,12 @@ impl Worker {
                 }
                 Some(Response::Subscribed(self.router.subscribe(now, who, &ask)))
             }
-            Request::Publish { channel, data, info, options } => {
+            Request::Publish {
+                channel,
+                data,
+                info,
+                options,
+            } => {
                 if self.registers.door.is_out_of_memory(self.live.door.memory) {
                     return Some(Response::Published(Err(ErrorCode::TooManyRequests)));
                 }
@@ -46,28 +55,54 @@ impl Worker {
             Request::Presence { channel } => {
                 Some(Response::Presence(Ok(self.router.presence(&channel))))
             }
-            Request::PresenceStats { channel } => {
-                Some(Response::PresenceStats(Ok(self.router.presence_stats(&channel))))
-            }
+            Request::PresenceStats { channel } => Some(Response::PresenceStats(Ok(self
+                .router
+                .presence_stats(&channel)))),
         }
     }
 
     fn subscriber(&self, slot: u32) -> Option<Subscriber> {
         let connection = self.connections.get(slot)?;
         let client = connection.session.client();
-        Some(Subscriber { slot, client, flavor: connection.flavor })
+        Some(Subscriber {
+            slot,
+            client,
+            flavor: connection.flavor,
+        })
     }
 
     /// Signature checks take too long for the loop: they run elsewhere.
     fn check_token(&self, slot: u32, kind: Kind, token: String) {
-        let Some(key) = self.connections.key(slot) else { return };
+        let Some(key) = self.connections.key(slot) else {
+            return;
+        };
         let inbox = std::sync::Arc::clone(&self.inbox);
-        self.gate.check(kind, token, move |response| inbox.post(Mail::Answer(key, response)));
+        self.gate.check(kind, token, move |response| {
+            inbox.post(Mail::Answer(key, response));
+        });
+    }
+
+    /// A token that came with the request may have been revoked before it was used.
+    fn is_revoked(&self, slot: u32) -> bool {
+        let session = self
+            .connections
+            .get(slot)
+            .map(|connection| &connection.session);
+        session.and_then(Session::identity).is_some_and(|identity| {
+            let token_id = identity.token_id.as_deref();
+            self.gate
+                .revocations()
+                .check(&identity.user, token_id, identity.issued_at)
+        })
     }
 
     fn register(&mut self, slot: u32, single_connection: bool) -> bool {
-        let Some(connection) = self.connections.get_mut(slot) else { return false };
-        let Some(identity) = connection.session.identity() else { return false };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return false;
+        };
+        let Some(identity) = connection.session.identity() else {
+            return false;
+        };
         let limit = self.live.session.client.user_connection_limit;
         if !self.registers.users.enter(&identity.user, limit) {
             return false;

@@ -28,7 +28,11 @@ enum State<T> {
 
 impl<T> Slab<T> {
     pub(crate) fn new() -> Self {
-        Self { pages: Vec::new(), free: None, len: 0 }
+        Self {
+            pages: Vec::new(),
+            free: None,
+            len: 0,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -41,7 +45,10 @@ impl<T> Slab<T> {
             Some(slot) => slot,
             None => self.grow(),
         };
-        Key { slot, generation: self.slot(slot).map_or(0, |slot| slot.generation) }
+        Key {
+            slot,
+            generation: self.slot(slot).map_or(0, |slot| slot.generation),
+        }
     }
 
     pub(crate) fn insert(&mut self, value: T) -> Key {
@@ -94,7 +101,10 @@ impl<T> Slab<T> {
 
     /// The key of a taken slot.
     pub(crate) fn key(&self, slot: u32) -> Option<Key> {
-        self.slot(slot).map(|entry| Key { slot, generation: entry.generation })
+        self.slot(slot).map(|entry| Key {
+            slot,
+            generation: entry.generation,
+        })
     }
 
     /// How many slots there are, taken or not.
@@ -107,11 +117,15 @@ impl<T> Slab<T> {
     }
 
     fn slot(&self, slot: u32) -> Option<&Slot<T>> {
-        self.pages.get(slot as usize / PAGE)?.get(slot as usize % PAGE)
+        self.pages
+            .get(slot as usize / PAGE)?
+            .get(slot as usize % PAGE)
     }
 
     fn slot_mut(&mut self, slot: u32) -> Option<&mut Slot<T>> {
-        self.pages.get_mut(slot as usize / PAGE)?.get_mut(slot as usize % PAGE)
+        self.pages
+            .get_mut(slot as usize / PAGE)?
+            .get_mut(slot as usize % PAGE)
     }
 
     /// Adds a page of vacant slots and returns its first.
@@ -121,7 +135,9 @@ impl<T> Slab<T> {
         let page = (first..=last)
             .map(|slot| Slot {
                 generation: 0,
-                state: State::Vacant { next: (slot < last).then_some(slot + 1) },
+                state: State::Vacant {
+                    next: (slot < last).then_some(slot + 1),
+                },
             })
             .collect();
         self.pages.push(page);

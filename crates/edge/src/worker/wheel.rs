@@ -19,7 +19,11 @@ pub(crate) struct Wheel {
 
 impl Wheel {
     pub(crate) fn new(now_ms: u64) -> Self {
-        Self { buckets: vec![Vec::new(); BUCKETS], tick: now_ms / TICK_MS, len: 0 }
+        Self {
+            buckets: vec![Vec::new(); BUCKETS],
+            tick: now_ms / TICK_MS,
+            len: 0,
+        }
     }
 
     /// Wakes `slot` at or soon after `at_ms`; returns the tick, for the caller to

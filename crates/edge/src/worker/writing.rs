@@ -11,7 +11,7 @@ use protocol::settings::SlowClientPolicy;
 use router::{Frame, Receiver, WrapError};
 
 use super::connection::{Connection, Stage};
-use super::queue::{Queued, SendQueue};
+use super::queue::{Queued, SpareQueues};
 use super::slab::Slab;
 use super::{Worker, context};
 use crate::metrics::Tally;
@@ -42,7 +42,9 @@ impl Worker {
             self.guarded(slot, |worker| worker.end_session(slot, disconnect));
         }
         for (slot, channel) in gaps {
-            let operation = Operation::InsufficientState { channel: channel.as_str().into() };
+            let operation = Operation::InsufficientState {
+                channel: channel.as_str().into(),
+            };
             self.guarded(slot, |worker| worker.operate(slot, operation));
         }
     }
@@ -50,27 +52,33 @@ impl Worker {
     /// Encodes a reply or push into the control lane.
     pub(super) fn reply(&mut self, slot: u32, reply: &Reply) {
         let limit = self.live.session.client.queue_max_size;
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         let flavor = connection.flavor;
         self.scratch.clear();
         if protocol::codec::encode_reply(flavor.encoding, reply, &mut self.scratch).is_err() {
             return self.end_session(slot, Disconnect::INAPPROPRIATE_PROTOCOL);
         }
-        let queue = connection.queue.get_or_insert_with(|| {
-            self.spare_queues.pop().unwrap_or_default()
-        });
+        let queue = connection
+            .queue
+            .get_or_insert_with(|| self.spare_queues.pop().unwrap_or_default());
         if queue.control_bytes() + self.scratch.len() > limit {
             self.tally.dropped_slow += 1;
             return self.end_session(slot, Disconnect::SLOW);
         }
-        flavor.framing.wrap(flavor.encoding, &self.scratch, None, queue.control_mut());
+        flavor
+            .framing
+            .wrap(flavor.encoding, &self.scratch, None, queue.control_mut());
         self.tally.messages_sent += 1;
         self.mark_dirty(slot);
     }
 
     /// Ends the session with a code of the protocol.
     pub(super) fn end_session(&mut self, slot: u32, disconnect: Disconnect) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         connection.session.close(disconnect, &mut self.outputs);
         self.drive(slot);
     }
@@ -83,7 +91,9 @@ impl Worker {
 
     /// The socket takes bytes again.
     pub(super) fn writable(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if std::mem::take(&mut connection.is_blocked) {
             self.mark_dirty(slot);
         }
@@ -115,7 +125,9 @@ impl Worker {
     }
 
     fn flush_with(&mut self, slot: u32, out: &mut Vec<u8>) -> bool {
-        let Some(connection) = self.connections.get_mut(slot) else { return true };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return true;
+        };
         if connection.is_blocked {
             return true;
         }
@@ -128,7 +140,9 @@ impl Worker {
             if out.is_empty() && !connection.link.has_pending() {
                 break;
             }
-            let Ok(wrote) = connection.link.write(out) else { return false };
+            let Ok(wrote) = connection.link.write(out) else {
+                return false;
+            };
             self.tally.bytes_sent += wrote.taken as u64;
             progressed |= wrote.progressed;
             if let Some(queue) = &mut connection.queue {
@@ -140,7 +154,10 @@ impl Worker {
             }
         }
         let is_done = !connection.is_blocked;
-        let is_strict = connection.queue.as_ref().is_none_or(|queue| queue.is_strict());
+        let is_strict = connection
+            .queue
+            .as_ref()
+            .is_none_or(|queue| queue.is_strict());
         if is_done && let Some(mut queue) = connection.queue.take() {
             queue.trim();
             if self.spare_queues.len() < SPARE_QUEUES {
@@ -176,7 +193,7 @@ impl Worker {
 struct Spread<'a> {
     connections: &'a mut Slab<Connection>,
     dirty: &'a mut Vec<u32>,
-    spare: &'a mut Vec<Box<SendQueue>>,
+    spare: &'a mut SpareQueues,
     tally: &'a mut Tally,
     limit: usize,
     gaps: Vec<(u32, Channel)>,
@@ -184,19 +201,16 @@ struct Spread<'a> {
 }
 
 impl Receiver for Spread<'_> {
-    fn frame(
-        &mut self,
-        slot: u32,
-        frame: &Arc<Frame>,
-        policy: SlowClientPolicy,
-        positioned: bool,
-    ) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+    fn frame(&mut self, slot: u32, frame: &Arc<Frame>, policy: SlowClientPolicy, positioned: bool) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if connection.stage != Stage::Open {
             return;
         }
-        let queue =
-            connection.queue.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
+        let queue = connection
+            .queue
+            .get_or_insert_with(|| self.spare.pop().unwrap_or_default());
         match queue.push_data(frame, policy, self.limit) {
             Queued::Waiting => {}
             Queued::Conflated { dropped } => self.tally.dropped_conflated += dropped as u64,
@@ -204,7 +218,8 @@ impl Receiver for Spread<'_> {
                 self.tally.dropped_oldest += dropped as u64;
                 // Whoever counts positions must not be left with a hole.
                 if positioned {
-                    self.gaps.extend(channels.into_iter().map(|channel| (slot, channel)));
+                    self.gaps
+                        .extend(channels.into_iter().map(|channel| (slot, channel)));
                 }
             }
             Queued::Slow => {
@@ -234,7 +249,9 @@ fn mark(connection: &mut Connection, slot: u32, dirty: &mut Vec<u32>) {
 impl Worker {
     /// Does something to a session on the server's behalf.
     pub(super) fn operate(&mut self, slot: u32, operation: Operation) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         let cx = context(&self.live, self.now);
         connection.session.operate(cx, operation, &mut self.outputs);
         self.drive(slot);
