@@ -1,15 +1,19 @@
 //! Files that are either the old or the new one, whatever happens in between.
 
-use std::fs::{File, OpenOptions, create_dir_all, rename};
+use std::fs::{DirBuilder, File, OpenOptions, rename};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Replaces a file: writes a temporary one beside it, syncs it, renames it over and
-/// syncs the folder. Only the owner may read it. Callers take turns.
+/// syncs the folder. Only the owner may read it, or enter the folder if it had to be
+/// made. Callers take turns.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    create_dir_all(folder)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
     let temporary = path.with_extension("tmp");
     // A leftover of a crash may have other permissions; it is not reused.
     match std::fs::remove_file(&temporary) {

@@ -20,12 +20,12 @@ pub const NAMESPACE: &str = "demo";
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// The file could not be read or made.
-    #[error("{} can't be used for the demo's secret: {source}; data_dir must be a folder that can be written to", path.display())]
+    #[error("{} can't be used for the demo's secret: {cause}; data_dir must be a folder that can be written to", path.display())]
     File {
         /// Which file.
         path: PathBuf,
-        /// What happened.
-        source: io::Error,
+        /// What happened; in the message already, so it is no `source`.
+        cause: io::Error,
     },
     /// The file holds something else.
     #[error("{} does not hold the demo's secret: expected 64 hexadecimal digits; without the file a new one is made", path.display())]
@@ -77,9 +77,9 @@ fn namespace() -> Namespace {
 /// Reads the secret, or makes one that only the owner may read.
 fn secret(data_dir: &Path) -> Result<String, DemoError> {
     let path = data_dir.join("demo-secret");
-    let refuse = |source| DemoError::File {
+    let refuse = |cause| DemoError::File {
         path: path.clone(),
-        source,
+        cause,
     };
     let made = make_folder(data_dir).and_then(|()| make_secret(&path));
     match made {

@@ -24,8 +24,9 @@ pub struct LoggingError(#[from] tracing::dispatcher::SetGlobalDefaultError);
 impl Logging {
     /// Sets up the process's log, and has panics written to it. Once per process.
     pub fn start(log: &Log) -> Result<Self, LoggingError> {
-        let human = is_human(log.format, std::io::stderr().is_terminal());
-        let (subscriber, logging) = subscriber(log, human, std::io::stderr);
+        let terminal = std::io::stderr().is_terminal();
+        let human = is_human(log.format, terminal);
+        let (subscriber, logging) = subscriber(log, human, terminal, std::io::stderr);
         tracing::subscriber::set_global_default(subscriber)?;
         std::panic::set_hook(Box::new(log_panic));
         Ok(logging)
@@ -41,13 +42,16 @@ impl Logging {
 fn subscriber<W>(
     log: &Log,
     human: bool,
+    colours: bool,
     writer: W,
 ) -> (impl tracing::Subscriber + Send + Sync + use<W>, Logging)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let (filter, levels) = reload::Layer::new(targets(log));
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(colours);
     let lines = match human {
         true => lines.boxed(),
         // Fields stand beside the message, so that a query needs no path into the event.
@@ -140,7 +144,7 @@ mod tests {
     fn logged(log: &Log, body: impl FnOnce(&Logging, &Lines)) {
         let lines = Lines::default();
         let writer = lines.clone();
-        let (subscriber, logging) = subscriber(log, false, move || writer.clone());
+        let (subscriber, logging) = subscriber(log, false, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || body(&logging, &lines));
     }
 

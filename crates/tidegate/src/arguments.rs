@@ -34,7 +34,7 @@ impl Arguments {
 pub(crate) enum Command {
     /// Serve; what happens without a command
     Serve,
-    /// Check the configuration: print it as it would be used, or all that is wrong with it
+    /// Check the configuration: print it as it would be used, or what is wrong with it
     Check,
     /// Make a token for a client, for development and tests
     ///
