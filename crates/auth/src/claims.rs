@@ -48,7 +48,7 @@ impl Expected {
         };
         Ok(ConnectionClaims {
             user,
-            expires_at: expires_at(claims.exp, claims.expire_at),
+            expires_at: self.expires_at(claims.exp, claims.expire_at),
             issued_at: claims.iat.map(|NumericDate(seconds)| seconds),
             token_id: claims.jti,
             info: content(claims.info, claims.b64info.as_deref(), "b64info")?,
@@ -69,7 +69,7 @@ impl Expected {
             user,
             channel: claims.channel.unwrap_or_default(),
             client: claims.client.filter(|client| !client.is_empty()),
-            expires_at: expires_at(claims.exp, claims.expire_at),
+            expires_at: self.expires_at(claims.exp, claims.expire_at),
             issued_at: claims.iat.map(|NumericDate(seconds)| seconds),
             token_id: claims.jti,
             info: content(claims.info, claims.b64info.as_deref(), "b64info")?,
@@ -105,6 +105,15 @@ impl Expected {
             return Err(invalid("it is from another issuer"));
         }
         Ok(claims)
+    }
+
+    /// `expire_at`, where 0 means never, wins over `exp`. The leeway is part of `exp`: a
+    /// token that is accepted must not make a connection that has expired already.
+    fn expires_at(&self, exp: Option<NumericDate>, expire_at: Option<i64>) -> Option<u64> {
+        match expire_at {
+            Some(at) => u64::try_from(at).ok().filter(|at| *at > 0),
+            None => exp.map(|NumericDate(seconds)| seconds.saturating_add(self.leeway)),
+        }
     }
 
     fn user(&self, claims: &Claims<'_>, payload: &[u8]) -> Result<String, TokenError> {
@@ -295,14 +304,6 @@ fn unique(channels: Vec<String>) -> impl Iterator<Item = String> {
     channels
         .into_iter()
         .filter(move |channel| seen.insert(channel.clone()))
-}
-
-/// `expire_at`, where 0 means never, wins over `exp`.
-fn expires_at(exp: Option<NumericDate>, expire_at: Option<i64>) -> Option<u64> {
-    match expire_at {
-        Some(at) => u64::try_from(at).ok().filter(|at| *at > 0),
-        None => exp.map(|NumericDate(seconds)| seconds),
-    }
 }
 
 /// JSON as it stands, or the bytes of the Base64 variant, which wins.

@@ -8,7 +8,7 @@
 //! line, replaced as a whole at each change, so that it is always complete.
 //!
 //! ```json
-//! {"user":"42","issued_before":1767225600,"expires_at":1767312000}
+//! {"user":"42","issued_before":1767225600,"expires_at":1767312000,"reason":"laptop stolen"}
 //! {"token_id":"c0ffee","expires_at":1767312000}
 //! ```
 
@@ -54,9 +54,13 @@ pub struct Revocation {
     pub revoked: Revoked,
     /// When it ends by itself, in Unix seconds: not before the tokens expire.
     pub expires_at: u64,
+    /// Why, for whoever reads the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
-/// The revocations in force.
+/// The revocations in force; by default none, and kept in memory only.
+#[derive(Default)]
 pub struct Revocations {
     table: RwLock<Table>,
     /// Held while changing, so that changes reach the file one after the other.
@@ -98,10 +102,18 @@ pub enum RevocationError {
 
 #[derive(Default, Clone)]
 struct Table {
-    /// By user: issued before, expires at.
-    users: HashMap<String, (u64, u64)>,
-    /// By token id: expires at.
-    tokens: HashMap<String, u64>,
+    users: HashMap<String, Entry>,
+    /// By token id.
+    tokens: HashMap<String, Entry>,
+}
+
+/// What is known of one user or token.
+#[derive(Default, Clone)]
+struct Entry {
+    /// Unix seconds; without meaning for a token.
+    issued_before: u64,
+    expires_at: u64,
+    reason: Option<String>,
 }
 
 impl Revocations {
@@ -116,13 +128,13 @@ impl Revocations {
         };
         Ok(Self {
             table: RwLock::new(table),
-            writer: Mutex::default(),
             file,
-            generation: watch::Sender::new(0),
+            ..Self::default()
         })
     }
 
-    /// Adds a revocation, or extends the one there is for the same user or token.
+    /// Adds a revocation, or extends the one there is for the same user or token; of two
+    /// reasons the newer one is kept.
     /// Live connections are to be checked again after it (see [`Self::subscribe`]).
     /// It waits for the disk: not for an event loop.
     pub fn add(&self, revocation: Revocation, now_unix: u64) -> Result<(), RevocationError> {
@@ -165,7 +177,7 @@ impl Revocations {
             || table
                 .users
                 .get(user)
-                .is_some_and(|(before, _)| issued_at.is_none_or(|issued_at| issued_at < *before))
+                .is_some_and(|entry| issued_at.is_none_or(|at| at < entry.issued_before))
     }
 
     /// All revocations, those of users first, by name.
@@ -223,36 +235,29 @@ impl Revocations {
 
 impl Table {
     fn insert(&mut self, revocation: Revocation) -> Result<(), RevocationError> {
-        let Revocation {
-            revoked,
-            expires_at,
-        } = revocation;
-        let (Revoked::User { user: name, .. } | Revoked::Token { token_id: name }) = &revoked;
-        if name.is_empty() || name.len() > NAME_BYTES_MAX {
-            return Err(RevocationError::Name);
-        }
-        match revoked {
+        let (entries, name, issued_before) = match revocation.revoked {
             Revoked::User {
                 user,
                 issued_before,
-            } => {
-                let entry = self.users.entry(user).or_default();
-                *entry = (entry.0.max(issued_before), entry.1.max(expires_at));
-            }
-            Revoked::Token { token_id } => {
-                let entry = self.tokens.entry(token_id).or_default();
-                *entry = (*entry).max(expires_at);
-            }
+            } => (&mut self.users, user, issued_before),
+            Revoked::Token { token_id } => (&mut self.tokens, token_id, 0),
+        };
+        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            return Err(RevocationError::Name);
         }
+        let entry = entries.entry(name).or_default();
+        entry.issued_before = entry.issued_before.max(issued_before);
+        entry.expires_at = entry.expires_at.max(revocation.expires_at);
+        entry.reason = revocation.reason.or_else(|| entry.reason.take());
         Ok(())
     }
 
     /// Whether anything was dropped.
     fn sweep(&mut self, now_unix: u64) -> bool {
         let before = self.len();
-        self.users
-            .retain(|_, (_, expires_at)| *expires_at > now_unix);
-        self.tokens.retain(|_, expires_at| *expires_at > now_unix);
+        for entries in [&mut self.users, &mut self.tokens] {
+            entries.retain(|_, entry| entry.expires_at > now_unix);
+        }
         self.len() < before
     }
 
@@ -261,27 +266,31 @@ impl Table {
     }
 
     fn list(&self) -> Vec<Revocation> {
-        let mut users: Vec<_> = self.users.iter().collect();
-        users.sort_unstable();
-        let users = users
-            .into_iter()
-            .map(|(user, (issued_before, expires_at))| Revocation {
-                revoked: Revoked::User {
-                    user: user.clone(),
-                    issued_before: *issued_before,
-                },
-                expires_at: *expires_at,
-            });
-        let mut tokens: Vec<_> = self.tokens.iter().collect();
-        tokens.sort_unstable();
-        let tokens = tokens.into_iter().map(|(token_id, expires_at)| Revocation {
-            revoked: Revoked::Token {
-                token_id: token_id.clone(),
-            },
-            expires_at: *expires_at,
-        });
-        users.chain(tokens).collect()
+        let by_user = |user: &String, entry: &Entry| Revoked::User {
+            user: user.clone(),
+            issued_before: entry.issued_before,
+        };
+        let by_id = |token_id: &String, _: &Entry| Revoked::Token {
+            token_id: token_id.clone(),
+        };
+        let mut all = by_name(&self.users, by_user);
+        all.extend(by_name(&self.tokens, by_id));
+        all
     }
+}
+
+fn by_name(
+    entries: &HashMap<String, Entry>,
+    revoked: impl Fn(&String, &Entry) -> Revoked,
+) -> Vec<Revocation> {
+    let mut entries: Vec<_> = entries.iter().collect();
+    entries.sort_unstable_by_key(|(name, _)| *name);
+    let listed = entries.into_iter().map(|(name, entry)| Revocation {
+        revoked: revoked(name, entry),
+        expires_at: entry.expires_at,
+        reason: entry.reason.clone(),
+    });
+    listed.collect()
 }
 
 fn read(path: &Path) -> Result<Table, RevocationError> {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::verifier::SECRET_BYTES_ADVISED;
+
 /// How one kind of token is checked. Without any key, every token is refused.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -39,7 +41,7 @@ pub struct TokenSettings {
     /// The claim that holds the user's id; empty means `sub`.
     pub user_id_claim: String,
     /// How far the clocks of issuer and gateway may differ when `exp` and `nbf`
-    /// are checked; at most 60s.
+    /// are checked; at most 60s. Connections expire so much later than their tokens.
     #[serde(with = "protocol::duration")]
     #[schemars(with = "protocol::duration::Text")]
     pub leeway: Duration,
@@ -159,6 +161,31 @@ impl TokenSettings {
             }
         }
         Ok(())
+    }
+
+    /// The HMAC secrets that are accepted but shorter than [`SECRET_BYTES_ADVISED`], as
+    /// paths below the token settings.
+    pub fn short_secrets(&self) -> Vec<String> {
+        let plain = [
+            ("hmac_secret_key", &self.hmac_secret_key),
+            ("hmac_previous_secret_key", &self.hmac_previous_secret_key),
+        ];
+        let plain = plain.map(|(key, secret)| (key.to_owned(), secret));
+        let pinned = self
+            .keys
+            .iter()
+            .enumerate()
+            .map(|(index, key)| (format!("keys[{index}].secret"), &key.secret));
+        let is_short = |secret: &Secret| {
+            let text = secret.reveal().unwrap_or_default();
+            !text.is_empty() && text.len() < SECRET_BYTES_ADVISED
+        };
+        plain
+            .into_iter()
+            .chain(pinned)
+            .filter(|(_, secret)| is_short(secret))
+            .map(|(key, _)| key)
+            .collect()
     }
 
     /// Whether any key is configured, so that tokens can be accepted at all.
@@ -330,6 +357,20 @@ mod tests {
         );
         assert_eq!(settings.keys[0].public_key.reveal(), Some("text"));
         assert!(!format!("{settings:?}").contains("value-of"));
+    }
+
+    #[test]
+    fn secrets_shorter_than_advised_are_named() {
+        let settings: TokenSettings = serde_json::from_str(
+            r#"{"hmac_secret_key": "sixteen-bytes-ok", "keys": [
+                {"algorithm": "HS256", "secret": "a-secret-of-at-least-32-bytes-in-length"},
+                {"algorithm": "HS256", "secret": "another-short-one"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            settings.short_secrets(),
+            ["hmac_secret_key", "keys[1].secret"]
+        );
     }
 
     #[test]

@@ -10,7 +10,6 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use protocol::claims::{ConnectionClaims, SubscriptionClaims, TokenError};
 use serde::Deserialize;
-use tracing::warn;
 
 use crate::claims::Expected;
 use crate::jwks::{KeySet, KeySets, Source};
@@ -23,7 +22,8 @@ pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// The shortest HMAC secret that is accepted, in bytes.
 pub const SECRET_BYTES_MIN: usize = 16;
 
-/// HMAC secrets below this many bytes are warned of (RFC 7518, 3.2).
+/// HMAC secrets below this many bytes are told by [`TokenSettings::short_secrets`]
+/// (RFC 7518, 3.2).
 pub const SECRET_BYTES_ADVISED: usize = 32;
 
 /// The longest `leeway`, in seconds.
@@ -271,13 +271,6 @@ fn hmac_secret<'a>(name: &str, secret: &'a Secret) -> Result<Option<&'a str>, Se
             text.len()
         );
         return Err(SettingsError::new(name, problem));
-    }
-    if text.len() < SECRET_BYTES_ADVISED {
-        warn!(
-            key = name,
-            bytes = text.len(),
-            "secret is shorter than the 32 bytes advised"
-        );
     }
     Ok(Some(text))
 }

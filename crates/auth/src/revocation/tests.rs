@@ -7,6 +7,7 @@ fn user(user: &str, issued_before: u64, expires_at: u64) -> Revocation {
             issued_before,
         },
         expires_at,
+        reason: None,
     }
 }
 
@@ -16,6 +17,7 @@ fn token(token_id: &str, expires_at: u64) -> Revocation {
             token_id: token_id.to_owned(),
         },
         expires_at,
+        reason: None,
     }
 }
 
@@ -50,15 +52,17 @@ fn revocations_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let revocations = Revocations::open(Some(folder.path())).unwrap();
     revocations.add(user("42", 1_000, 2_000), 900).unwrap();
-    revocations
-        .add(token("line\nfeed \"quoted\"", 3_000), 900)
-        .unwrap();
+    let odd = Revocation {
+        reason: Some("left\nfor \"good\"".to_owned()),
+        ..token("line\nfeed \"quoted\"", 3_000)
+    };
+    revocations.add(odd.clone(), 900).unwrap();
     let again = Revocations::open(Some(folder.path())).unwrap();
     assert_eq!(again.list(), revocations.list());
     assert!(again.check("42", None, Some(1)));
     assert_eq!(again.sweep(2_500).unwrap(), 1);
     let third = Revocations::open(Some(folder.path())).unwrap();
-    assert_eq!(third.list(), [token("line\nfeed \"quoted\"", 3_000)]);
+    assert_eq!(third.list(), [odd]);
 }
 
 #[test]
@@ -81,9 +85,19 @@ fn a_damaged_file_is_named_with_its_line() {
 #[test]
 fn a_second_revocation_only_extends_the_first() {
     let revocations = Revocations::open(None).unwrap();
-    revocations.add(user("42", 1_000, 3_000), 900).unwrap();
+    let because = |reason: &str, revocation| Revocation {
+        reason: Some(reason.to_owned()),
+        ..revocation
+    };
+    let first = because("first", user("42", 1_000, 3_000));
+    revocations.add(first, 900).unwrap();
     revocations.add(user("42", 1_500, 2_000), 900).unwrap();
-    assert_eq!(revocations.list(), [user("42", 1_500, 3_000)]);
+    let extended = because("first", user("42", 1_500, 3_000));
+    assert_eq!(revocations.list(), [extended]);
+    let second = because("second", user("42", 1_000, 2_000));
+    revocations.add(second, 900).unwrap();
+    let extended = because("second", user("42", 1_500, 3_000));
+    assert_eq!(revocations.list(), [extended]);
 }
 
 #[test]

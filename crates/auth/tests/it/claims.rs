@@ -58,6 +58,10 @@ async fn the_connection_expires_with_the_token_unless_it_says_otherwise() {
     }
     let outcome = connection(&hmac_verifier(), json!({"exp": NOW - 1, "expire_at": 0})).await;
     assert_eq!(outcome, Err(TokenError::Expired));
+    // What is accepted within the leeway has not expired as a connection.
+    let lenient = verifier(json!({"hmac_secret_key": SECRET, "leeway": "5s"}));
+    let outcome = connection(&lenient, json!({"exp": NOW - 1})).await.unwrap();
+    assert_eq!(outcome.expires_at, Some(NOW + 4));
 }
 
 #[tokio::test]
