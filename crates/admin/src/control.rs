@@ -353,7 +353,7 @@ pub struct RevocationRequest {
 /// How long a revocation is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RevocationExpiry {
-    /// As long as the configuration says.
+    /// 30 days.
     Default,
     /// So long from now.
     In(Duration),
@@ -366,7 +366,8 @@ pub enum RevocationExpiry {
 pub struct Revocation {
     /// Whose tokens.
     pub subject: RevokedSubject,
-    /// For a user: tokens issued before this time, in Unix seconds, are refused.
+    /// For a user: tokens issued before this time, in Unix seconds, are refused, and
+    /// those that don't say when they were issued.
     pub issued_before: Option<u64>,
     /// When the entry goes away, in Unix seconds.
     pub expires_at: u64,
@@ -377,7 +378,7 @@ pub struct Revocation {
 /// What a reload did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reloaded {
-    /// Keys whose new value is in force.
+    /// Keys whose new value is in force, and files whose new content is.
     pub changed: Vec<String>,
     /// Keys that changed in the file but need a restart; the old value stays.
     pub restart_needed: Vec<String>,

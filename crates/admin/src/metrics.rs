@@ -13,6 +13,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::api;
+use crate::operator::Endpoint;
+use crate::router::OPEN_PATHS;
+
 /// What this listener counts about itself (names of `contracts`: im 3.9).
 #[derive(Debug, Clone)]
 pub struct HttpMetrics {
@@ -78,11 +82,20 @@ impl HttpMetrics {
         for area in [Area::Api, Area::Admin] {
             drop(metrics.refusals.get_or_create(&area.labels()));
         }
+        for path in OPEN_PATHS {
+            metrics.expect_route(path, "GET");
+        }
+        for path in api::paths() {
+            metrics.expect_route(path, "POST");
+        }
+        for endpoint in Endpoint::ALL {
+            metrics.expect_route(endpoint.path(), endpoint.method());
+        }
         metrics
     }
 
     /// Makes the series of a route, so that they are seen before its first request.
-    pub(crate) fn expect_route(&self, route: &str, method: &'static str) {
+    fn expect_route(&self, route: &str, method: &'static str) {
         let labels = RouteLabels {
             route: route.to_owned(),
         };
@@ -213,8 +226,7 @@ mod tests {
     #[test]
     fn reference_lists_each_family_once_with_its_name_on_the_wire() {
         let mut registry = Registry::default();
-        let metrics = HttpMetrics::new(&mut registry);
-        metrics.expect_route("/healthz", "GET");
+        HttpMetrics::new(&mut registry);
         let page = reference_markdown(&registry).unwrap();
         assert!(
             page.contains("| `gateway_http_requests_total` | counter | HTTP requests answered")

@@ -34,24 +34,27 @@ use crate::{listener::Peer, openapi};
 pub struct Settings {
     /// Keys of the server API; none closes it.
     pub api_keys: ApiKeys,
-    /// Opens the server API to everybody who reaches the listener.
-    pub api_insecure: bool,
     /// How the server API says errors, unless the request asks for another way.
     pub error_mode: ErrorMode,
     /// Largest request body in bytes; a larger one is 413.
     pub body_bytes_max: usize,
     /// Puts `/metrics` behind an administrator token.
     pub metrics_guarded: bool,
+    /// Serves `/admin/…`; otherwise there is nothing at these paths.
+    pub operators: bool,
+    /// Wrong administrator tokens per minute and address; further tries are 429.
+    pub failed_tries_per_minute: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             api_keys: ApiKeys::default(),
-            api_insecure: false,
             error_mode: ErrorMode::Body,
             body_bytes_max: 1_048_576,
             metrics_guarded: false,
+            operators: true,
+            failed_tries_per_minute: 30,
         }
     }
 }
@@ -88,17 +91,6 @@ pub fn router<C: Control + Operator>(state: State<C>) -> Router {
         clock: state.clock,
         guard: TokenGuard::new(state.tokens),
     });
-    for path in OPEN_PATHS {
-        shared.metrics.expect_route(path, "GET");
-    }
-    for path in api::paths() {
-        shared.metrics.expect_route(path, "POST");
-    }
-    for endpoint in operator::Endpoint::ALL {
-        shared
-            .metrics
-            .expect_route(endpoint.path(), endpoint.method());
-    }
     let open = Router::new()
         .route("/healthz", get(async || status(StatusCode::OK, "ok")))
         .route("/readyz", get(ready::<C>))
@@ -213,26 +205,28 @@ async fn guard<C: Control + Operator>(
     next: Next,
 ) -> Response {
     let path = request.uri().path();
+    let settings = shared.settings.load();
     if is_api(path) && path != openapi::SERVER_API_PATH {
-        if !admits(&shared.settings.load(), &request) {
+        if !admits(&settings, &request) {
             shared.metrics.refused(Area::Api);
             tracing::debug!(path, "server api request without a valid key");
             return StatusCode::UNAUTHORIZED.into_response();
         }
         return next.run(request).await;
     }
+    if is_below(path, "/admin") && !settings.operators {
+        return not_found(&request);
+    }
     let is_open = match path {
-        METRICS_PATH => !shared.settings.load().metrics_guarded,
+        METRICS_PATH => !settings.metrics_guarded,
         _ => OPEN_PATHS.contains(&path),
     };
     if is_open {
         return next.run(request).await;
     }
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-    match shared
-        .guard
-        .admit(request.headers(), peer, shared.clock.elapsed())
-    {
+    let (now, tries) = (shared.clock.elapsed(), settings.failed_tries_per_minute);
+    match shared.guard.admit(request.headers(), peer, now, tries) {
         Admission::Admitted(actor) => {
             request.extensions_mut().insert(actor);
             next.run(request).await
@@ -246,9 +240,8 @@ async fn guard<C: Control + Operator>(
 }
 
 fn admits(settings: &Settings, request: &Request) -> bool {
-    settings.api_insecure
-        || api::presented(request.headers(), request.uri())
-            .is_some_and(|key| settings.api_keys.admit(&key))
+    api::presented(request.headers(), request.uri())
+        .is_some_and(|key| settings.api_keys.admit(&key))
 }
 
 fn not_found(request: &Request) -> Response {
@@ -318,7 +311,12 @@ fn document(text: &'static str) -> Response {
 }
 
 fn is_api(path: &str) -> bool {
-    path == "/api" || path.starts_with("/api/")
+    is_below(path, "/api")
+}
+
+fn is_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 const METRICS_PATH: &str = "/metrics";

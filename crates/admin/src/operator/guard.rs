@@ -22,8 +22,8 @@ pub(crate) enum Admission {
 }
 
 /// Checks tokens, and stops checking for an address that keeps bringing wrong ones: after
-/// [`TRIES`] of them it gets 429 until time has given it a try back, even with a right
-/// token. Neighbours (an IPv6 /64) share their tries.
+/// a minute's worth of them it gets 429 until time has given it a try back, even with a
+/// right token. Neighbours (an IPv6 /64) share their tries.
 pub(crate) struct TokenGuard {
     check: TokenCheck,
     failures: Mutex<HashMap<IpAddr, Failures>>,
@@ -49,9 +49,11 @@ impl TokenGuard {
         headers: &HeaderMap,
         peer: Option<IpAddr>,
         now: Duration,
+        tries_per_minute: u32,
     ) -> Admission {
+        let budget = Budget::new(tries_per_minute);
         let address = peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), neighbourhood);
-        if let Some(wait) = self.wait(address, now) {
+        if let Some(wait) = self.wait(address, now, budget) {
             return Admission::Refused(too_many(wait));
         }
         let Some(token) = bearer(headers) else {
@@ -60,24 +62,24 @@ impl TokenGuard {
         match (self.check)(token) {
             Some(name) => Admission::Admitted(Actor(name)),
             None => {
-                self.failed(address, now);
+                self.failed(address, now, budget);
                 Admission::Refused(unauthorized())
             }
         }
     }
 
     /// How long until the address has a try again; `None` if it has one now.
-    fn wait(&self, address: IpAddr, now: Duration) -> Option<Duration> {
+    fn wait(&self, address: IpAddr, now: Duration, budget: Budget) -> Option<Duration> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = failures.get(&address)?.used_at(now);
-        let missing = used - (TRIES - 1.0);
-        (missing > 0.0).then(|| REFILL.mul_f64(missing))
+        let used = failures.get(&address)?.used_at(now, budget);
+        let missing = used - (budget.tries - 1.0);
+        (missing > 0.0).then(|| budget.refill.mul_f64(missing))
     }
 
-    fn failed(&self, address: IpAddr, now: Duration) {
+    fn failed(&self, address: IpAddr, now: Duration, budget: Budget) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() >= ADDRESSES_MAX && !failures.contains_key(&address) {
-            failures.retain(|_, entry| entry.used_at(now) > 0.0);
+            failures.retain(|_, entry| entry.used_at(now, budget) > 0.0);
             if failures.len() >= ADDRESSES_MAX {
                 // More attackers than we care to tell apart; each of those remembered has
                 // used a try already, so forgetting them gives little away.
@@ -88,15 +90,34 @@ impl TokenGuard {
             .entry(address)
             .or_insert(Failures { used: 0.0, at: now });
         *entry = Failures {
-            used: entry.used_at(now) + 1.0,
+            used: entry.used_at(now, budget) + 1.0,
             at: now,
         };
     }
 }
 
+/// What an address may do, from the settings.
+#[derive(Clone, Copy)]
+struct Budget {
+    /// Wrong tokens in a row.
+    tries: f64,
+    /// How long until one more is forgiven.
+    refill: Duration,
+}
+
+impl Budget {
+    fn new(tries_per_minute: u32) -> Self {
+        let tries = tries_per_minute.max(1);
+        Self {
+            tries: f64::from(tries),
+            refill: Duration::from_secs(60) / tries,
+        }
+    }
+}
+
 impl Failures {
-    fn used_at(&self, now: Duration) -> f64 {
-        let refilled = now.saturating_sub(self.at).div_duration_f64(REFILL);
+    fn used_at(&self, now: Duration, budget: Budget) -> f64 {
+        let refilled = now.saturating_sub(self.at).div_duration_f64(budget.refill);
         (self.used - refilled).max(0.0)
     }
 }
@@ -146,26 +167,24 @@ fn too_many(wait: Duration) -> Response {
     response
 }
 
-/// Wrong tokens an address may bring in a row.
-const TRIES: f64 = 10.0;
-/// How long until one more is forgiven.
-const REFILL: Duration = Duration::from_secs(6);
 /// Addresses remembered at once.
 const ADDRESSES_MAX: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
-    use super::{Admission, TRIES, TokenGuard};
+    use super::{Admission, TokenGuard};
     use axum::http::{HeaderMap, StatusCode};
     use std::net::IpAddr;
     use std::sync::Arc;
     use std::time::Duration;
 
+    const TRIES: u32 = 10;
+
     fn status(guard: &TokenGuard, token: &str, address: &str, now: Duration) -> u16 {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
         let address: IpAddr = address.parse().unwrap();
-        match guard.admit(&headers, Some(address), now) {
+        match guard.admit(&headers, Some(address), now, TRIES) {
             Admission::Admitted(_) => 200,
             Admission::Refused(response) => response.status().as_u16(),
         }
@@ -178,7 +197,7 @@ mod tests {
         }));
         let start = Duration::from_secs(1);
         assert_eq!(status(&guard, "tga_right", "10.0.0.1", start), 200);
-        for _ in 0..TRIES as usize {
+        for _ in 0..TRIES {
             assert_eq!(status(&guard, "tga_wrong", "10.0.0.1", start), 401);
         }
         assert_eq!(status(&guard, "tga_wrong", "10.0.0.1", start), 429);
@@ -194,7 +213,7 @@ mod tests {
     fn a_host_cannot_change_its_ipv6_address_to_guess_on() {
         let guard = TokenGuard::new(Arc::new(|_| None));
         let start = Duration::from_secs(1);
-        for host in 0..TRIES as usize {
+        for host in 0..TRIES {
             assert_eq!(
                 status(&guard, "x", &format!("2001:db8::{host}"), start),
                 401
@@ -209,7 +228,8 @@ mod tests {
         let guard = TokenGuard::new(Arc::new(|_| Some("anybody".to_owned())));
         let now = Duration::ZERO;
         for _ in 0..100 {
-            let Admission::Refused(response) = guard.admit(&HeaderMap::new(), None, now) else {
+            let Admission::Refused(response) = guard.admit(&HeaderMap::new(), None, now, TRIES)
+            else {
                 panic!("admitted without a token");
             };
             assert_eq!(response.status(), StatusCode::UNAUTHORIZED);

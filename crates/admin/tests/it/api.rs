@@ -37,7 +37,7 @@ async fn only_a_right_key_in_one_of_three_places_opens_the_api() {
 }
 
 #[tokio::test]
-async fn without_a_configured_key_the_api_is_closed_unless_declared_insecure() {
+async fn without_a_configured_key_the_api_is_closed() {
     let server = Server::with(Settings::default()).await;
     for key in ["x-api-key:", "x-api-key: anything"] {
         assert_eq!(
@@ -45,17 +45,6 @@ async fn without_a_configured_key_the_api_is_closed_unless_declared_insecure() {
             401
         );
     }
-    server.settings.store(
-        Settings {
-            api_insecure: true,
-            ..Settings::default()
-        }
-        .into(),
-    );
-    assert_eq!(
-        server.send("POST", "/api/info", &[], "{}").await.status,
-        200
-    );
     server.settings.store(
         Settings {
             api_keys: ApiKeys::new(["new"]),

@@ -60,6 +60,20 @@ async fn metrics_count_the_requests_of_this_listener_by_route() {
 }
 
 #[tokio::test]
+async fn without_operators_there_is_nothing_below_admin() {
+    let server = Server::with(Settings {
+        operators: false,
+        ..Settings::default()
+    })
+    .await;
+    for path in ["/admin/config", "/admin/openapi.json", "/admin"] {
+        assert_eq!(server.operate("GET", path, "").await.status, 404, "{path}");
+    }
+    assert_eq!(server.get("/administrator").await.status, 401);
+    assert_eq!(server.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
 async fn metrics_can_be_put_behind_a_token() {
     let server = Server::with(Settings {
         metrics_guarded: true,

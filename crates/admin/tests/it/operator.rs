@@ -1,5 +1,6 @@
 //! `/admin`: tokens, connections, revocations, reload, drain.
 
+use admin::Settings;
 use serde_json::json;
 
 use crate::http::Server;
@@ -31,7 +32,11 @@ async fn nothing_below_admin_is_served_or_told_without_a_token() {
 
 #[tokio::test]
 async fn wrong_tokens_run_into_a_limit_with_a_retry_time() {
-    let server = Server::start().await;
+    let server = Server::with(Settings {
+        failed_tries_per_minute: 10,
+        ..Settings::default()
+    })
+    .await;
     let guess = ["authorization: Bearer tga_wrong"];
     let mut answers = Vec::new();
     for _ in 0..11 {
