@@ -5,12 +5,16 @@
 //! readiness goes first and the admin face last.
 
 mod control;
+mod figures;
 mod live;
+mod looseness;
+mod memory;
 mod tls;
 mod upkeep;
 
+use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,12 +31,13 @@ use lifecycle::{CancellationToken, Clock, Hangups, Stops, Tasks};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::{Config, Loaded, ProxyProtocol};
 use crate::logging::Logging;
 use crate::reload::{Outcome, Reloader, Source};
 use control::Gateway;
+use figures::Figures;
 use tls::Certificates;
 
 /// How long tasks may take to end after the drain.
@@ -42,10 +47,10 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum AssemblyError {
     /// The background runtime could not be started.
-    #[error("background runtime could not be started: {0}")]
+    #[error("background runtime could not be started")]
     Runtime(#[source] io::Error),
     /// A listener could not be bound.
-    #[error("listener {listener} could not be bound to {address}: {source}")]
+    #[error("listener {listener} could not be bound to {address}")]
     Bind {
         /// Which one.
         listener: &'static str,
@@ -63,6 +68,9 @@ pub enum AssemblyError {
     /// A worker could not be started.
     #[error(transparent)]
     Fleet(#[from] edge::fleet::FleetError),
+    /// A worker ended while it was needed; the log says why.
+    #[error("worker has ended before its time")]
+    Worker,
 }
 
 /// Serves until told to stop.
@@ -79,8 +87,8 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
     let mut stops = Stops::listen().map_err(AssemblyError::Runtime)?;
     let hangups = Hangups::listen().map_err(AssemblyError::Runtime)?;
     let (parts, listeners) = build(&loaded.config)?;
-    warn_of_looseness(&loaded.config);
-    listeners.announce(&loaded.config);
+    looseness::warn_of(&loaded.config, None);
+    let welcome = listeners.announce(&loaded.config);
 
     let fleet = Fleet::start(parts.crew(&loaded.config))?;
     let drain_asked = CancellationToken::new();
@@ -117,10 +125,14 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
     spawn_upkeep(&parts, &fleet);
     spawn_reload(&parts, reloader, hangups, &gateway, &settings, logging);
     parts.readiness.advance(Stage::Ready);
+    info!("{welcome}");
 
+    let failed = fleet.failed();
     tokio::select! {
         () = stops.next() => info!("stop signal received, draining"),
         () = drain_asked.cancelled() => info!("drain requested, draining"),
+        // New clients would be sent to nobody: the others are better off elsewhere.
+        () = failed.cancelled() => error!("a worker has ended, draining the others"),
     }
     let config = gateway.config.load_full();
     tokio::select! {
@@ -138,6 +150,9 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
         );
     }
     info!("stopped");
+    if failed.is_cancelled() {
+        return Err(AssemblyError::Worker);
+    }
     Ok(())
 }
 
@@ -152,9 +167,7 @@ struct Parts {
     bus: Arc<MemoryBus>,
     revocations: Arc<Revocations>,
     admin_tokens: Arc<AdminTokens>,
-    edge_metrics: Arc<edge::metrics::Metrics>,
-    http_metrics: HttpMetrics,
-    reload_metrics: ReloadMetrics,
+    metrics: Metrics,
     registry: Arc<Registry>,
     readiness: Readiness,
     node: String,
@@ -166,6 +179,13 @@ struct Bound {
     admin: TcpListener,
 }
 
+/// Where the parts count.
+struct Metrics {
+    edge: Arc<edge::metrics::Metrics>,
+    http: HttpMetrics,
+    reload: ReloadMetrics,
+}
+
 #[derive(Debug, Clone, Default)]
 struct ReloadMetrics {
     applied: Counter,
@@ -175,7 +195,7 @@ struct ReloadMetrics {
 fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
     let listeners = Bound::bind(config)?;
     let clock = Clock::start();
-    let data = |error: &dyn std::fmt::Display| AssemblyError::Data(error.to_string());
+    let data = |error: &dyn Error| AssemblyError::Data(chain(error));
     let revocations = Revocations::open(Some(&config.data_dir)).map_err(|error| data(&error))?;
     let admin_tokens = AdminTokens::open(&config.data_dir).map_err(|error| data(&error))?;
     let certificates = Certificates::load(config).map_err(AssemblyError::Settings)?;
@@ -183,17 +203,20 @@ fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
     let node = live::random_id();
     let live = live::live(config, &key_sets, clock, &node).map_err(AssemblyError::Settings)?;
 
-    let mut registry = Registry::default();
-    let edge_metrics = Arc::new(edge::metrics::Metrics::new(&mut registry));
-    let http_metrics = HttpMetrics::new(&mut registry);
-    let reload_metrics = ReloadMetrics::new(&mut registry);
     let memory = &config.bus.memory;
     let bus = Arc::new(MemoryBus::new(&MemoryConfig {
         history_bytes_max: memory.history_bytes_max,
         channels_max: memory.channels_max,
         ..MemoryConfig::default()
     }));
-    upkeep::register(&mut registry, &bus, &certificates);
+    let revocations = Arc::new(revocations);
+    let shown = certificates.clone();
+    let (registry, metrics) = registry(Figures {
+        bus: Arc::clone(&bus),
+        key_sets: Arc::clone(&key_sets),
+        revocations: Arc::clone(&revocations),
+        certificate_expiry: Box::new(move || shown.expires_at()),
+    });
     let parts = Parts {
         clock,
         tasks: Tasks::new(),
@@ -202,11 +225,9 @@ fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
         key_sets,
         door: Arc::new(Door::default()),
         bus,
-        revocations: Arc::new(revocations),
+        revocations,
         admin_tokens: Arc::new(admin_tokens),
-        edge_metrics,
-        http_metrics,
-        reload_metrics,
+        metrics,
         registry: Arc::new(registry),
         readiness: Readiness::default(),
         node,
@@ -224,7 +245,7 @@ impl Parts {
             revocations: Arc::clone(&self.revocations),
             clock: self.clock,
             door: Arc::clone(&self.door),
-            metrics: Arc::clone(&self.edge_metrics),
+            metrics: Arc::clone(&self.metrics.edge),
         }
     }
 
@@ -233,7 +254,7 @@ impl Parts {
             fleet: Arc::clone(fleet),
             current: Arc::clone(&self.current),
             door: Arc::clone(&self.door),
-            metrics: Arc::clone(&self.edge_metrics),
+            metrics: Arc::clone(&self.metrics.edge),
             clock: self.clock,
             tasks: self.tasks.clone(),
             tls: self.certificates.main_config(),
@@ -271,8 +292,9 @@ impl Bound {
         Ok(Self { main, admin })
     }
 
-    /// Says where everything is: in the log for machines, in plain words for people.
-    fn announce(&self, config: &Config) {
+    /// Says what is bound, and returns what there is to say once everything runs.
+    fn announce(&self, config: &Config) -> String {
+        let mut welcome = "ready".to_owned();
         let address = |listener: Option<&TcpListener>| {
             listener.and_then(|listener| listener.local_addr().ok())
         };
@@ -281,13 +303,21 @@ impl Bound {
             info!(listener = "main", address = %main, tls = is_tls, "listening");
             if config.demo.is_on() {
                 let scheme = if is_tls { "https" } else { "http" };
-                info!(url = %format!("{scheme}://{main}/"), "playground is open in the demo");
+                // An address that stands for all is none that a browser can open.
+                let host = match main.ip() {
+                    ip if !ip.is_unspecified() => ip,
+                    IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                    IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+                };
+                let url = SocketAddr::new(host, main.port());
+                welcome = format!("ready; open {scheme}://{url}/ in a browser to try it");
             }
         }
         if let Some(admin) = address(Some(&self.admin)) {
             let is_tls = config.listeners.admin.tls.is_some();
             info!(listener = "admin", address = %admin, tls = is_tls, "listening");
         }
+        welcome
     }
 }
 
@@ -322,7 +352,7 @@ fn spawn_admin(
         tokens: Arc::new(move |presented| tokens.check(presented)),
         readiness: parts.readiness.clone(),
         registry: Arc::clone(&parts.registry),
-        metrics: parts.http_metrics.clone(),
+        metrics: parts.metrics.http.clone(),
         clock: parts.clock,
     });
     let limits = ListenerLimits::default();
@@ -354,7 +384,7 @@ fn spawn_upkeep(parts: &Parts, fleet: &Arc<Fleet>) {
         door: Arc::clone(&parts.door),
         fleet: Arc::clone(fleet),
         revocations: Arc::clone(&parts.revocations),
-        metrics: Arc::clone(&parts.edge_metrics),
+        metrics: Arc::clone(&parts.metrics.edge),
     };
     parts
         .tasks
@@ -390,14 +420,15 @@ fn spawn_reload(
     let apply = move |config: Arc<Config>| {
         // Whatever may fail comes first; from the swap on nothing does.
         let live = live::live(&config, &key_sets, clock, &node)?;
-        certificates.reload(&config)?;
+        certificates.reload()?;
+        looseness::warn_of(&config, Some(&gateway.config.load()));
         current.store(Arc::new(live));
         settings.store(Arc::new(live::admin_settings(&config)));
         logging.set_levels(&config.log);
         gateway.config.store(config);
         Ok(())
     };
-    let metrics = parts.reload_metrics.clone();
+    let metrics = parts.metrics.reload.clone();
     let observe = move |outcome: &Outcome| match outcome {
         Outcome::Unchanged => {}
         Outcome::Applied { .. } => {
@@ -418,41 +449,46 @@ async fn drain(config: &Config, parts: &Parts, accepting: &CancellationToken, fl
     parts.readiness.advance(Stage::Draining);
     tokio::time::sleep(config.drain.delay).await;
     accepting.cancel();
-    fleet
-        .drain(parts.clock, config.drain.rate, config.drain.grace)
-        .await;
+    // The delay is a part of the grace.
+    let left = config.drain.grace.saturating_sub(config.drain.delay);
+    fleet.drain(parts.clock, config.drain.rate, left).await;
 }
 
-/// What loosens security is said once, at the start.
-fn warn_of_looseness(config: &Config) {
-    if config.demo.is_on() {
-        warn!("demo is on: anybody who reaches the main listener gets a token for channels demo:*");
+/// What a gateway measures, as the reference page lists it.
+///
+/// # Errors
+///
+/// If the metrics can't be written down.
+pub fn metrics_reference() -> Result<String, std::fmt::Error> {
+    let (registry, _metrics) = registry(Figures {
+        bus: Arc::new(MemoryBus::new(&MemoryConfig::default())),
+        key_sets: Arc::default(),
+        revocations: Arc::default(),
+        // As if there were TLS, which has a figure more.
+        certificate_expiry: Box::new(|| Some(0)),
+    });
+    admin::metrics::reference_markdown(&registry)
+}
+
+fn registry(figures: Figures) -> (Registry, Metrics) {
+    let mut registry = Registry::default();
+    let metrics = Metrics {
+        edge: Arc::new(edge::metrics::Metrics::new(&mut registry)),
+        http: HttpMetrics::new(&mut registry),
+        reload: ReloadMetrics::new(&mut registry),
+    };
+    registry.register_collector(Box::new(figures));
+    (registry, metrics)
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
     }
-    if config.client.settings.allow_anonymous_connect_without_token {
-        warn!("clients without a token may connect as anonymous");
-    }
-    if config
-        .access
-        .allowed_origins
-        .iter()
-        .any(|rule| rule.as_str() == "*")
-    {
-        warn!("pages of all origins may connect");
-    }
-    for (listener, address, is_tls) in [
-        (
-            "main",
-            config.listeners.main.address,
-            config.listeners.main.tls.is_some(),
-        ),
-        (
-            "admin",
-            config.listeners.admin.address,
-            config.listeners.admin.tls.is_some(),
-        ),
-    ] {
-        if !address.ip().is_loopback() && !is_tls {
-            warn!(listener, %address, "listener is reachable from outside and has no TLS");
-        }
-    }
+    text
 }

@@ -5,5 +5,6 @@ pub mod assembly;
 pub mod config;
 pub mod demo;
 pub mod logging;
+pub mod metrics;
 pub mod reload;
 pub mod tokens;

@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 use crate::config::{Config, ConfigErrors, Loaded};
 use crate::demo::{self, DemoError};
 
+mod changes;
 mod watch;
 
 use watch::{POLL, Watch};
@@ -59,6 +60,8 @@ pub enum Outcome {
     Unchanged,
     /// The new configuration is in force.
     Applied {
+        /// Keys whose new value is in force, and files whose new content is.
+        changed: Vec<String>,
         /// Keys that differ but keep their value until the next start.
         kept: Vec<&'static str>,
     },
@@ -171,8 +174,11 @@ impl Reloader {
                 return Outcome::Unchanged;
             }
             self.kept.clone_from(&kept);
-            return Outcome::Applied { kept };
+            let changed = Vec::new();
+            return Outcome::Applied { changed, kept };
         }
+        let mut changed = changes::changed_keys(&self.running, &config);
+        changed.extend(self.renewed(&files));
         let config = Arc::new(config);
         if let Err(reason) = apply(Arc::clone(&config)) {
             return Outcome::Refused(reason);
@@ -180,7 +186,7 @@ impl Reloader {
         self.running = config;
         self.files = files;
         self.kept.clone_from(&kept);
-        Outcome::Applied { kept }
+        Outcome::Applied { changed, kept }
     }
 
     /// Files whose content matters beyond what was read into the settings. The
@@ -191,6 +197,18 @@ impl Reloader {
             .iter()
             .filter(|(path, _)| is_other(path))
             .map(|(path, print)| (path.clone(), *print))
+            .collect()
+    }
+
+    /// Named files that were read before and have another content now.
+    fn renewed(&self, files: &BTreeMap<PathBuf, u64>) -> Vec<String> {
+        let before = self.named_files(&self.files);
+        let is_renewed =
+            |(path, print): &(&PathBuf, &u64)| before.get(*path).is_some_and(|old| old != *print);
+        files
+            .iter()
+            .filter(is_renewed)
+            .map(|(path, _)| path.display().to_string())
             .collect()
     }
 
@@ -215,8 +233,12 @@ fn log(outcome: &Outcome, cause: &'static str) {
             info!(cause, "configuration is unchanged");
         }
         Outcome::Unchanged => {}
-        Outcome::Applied { kept } => {
-            info!(cause, "configuration reloaded");
+        Outcome::Applied { changed, kept } => {
+            info!(
+                cause,
+                changed = changed.join(", "),
+                "configuration reloaded"
+            );
             for key in kept {
                 warn!(
                     key,
@@ -266,8 +288,13 @@ fixed!(
     workers,
     log.format,
     listeners.main.address,
+    listeners.main.tls,
     listeners.main.proxy_protocol,
     listeners.admin.address,
+    listeners.admin.tls,
+    limits.handshakes_pending,
+    websocket.compression.level,
+    websocket.compression.min_size,
     bus,
 );
 

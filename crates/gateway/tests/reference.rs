@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use gateway::config::{Config, reference};
+use gateway::metrics;
 
 #[track_caller]
 fn read(path: &str) -> String {
@@ -32,6 +33,31 @@ fn the_schema_is_current() {
         "schema",
         &reference::schema(),
     );
+}
+
+#[test]
+fn the_metrics_page_is_current() {
+    let page = metrics::markdown().unwrap();
+    assert_current("docs/reference/metrics.md", "metrics", &page);
+}
+
+#[test]
+fn the_names_that_dashboards_know_are_there() {
+    let page = metrics::markdown().unwrap();
+    for name in [
+        "gateway_websocket_connections_active",
+        "gateway_websocket_connections_total",
+        "gateway_messages_pulse_total",
+        "gateway_messages_received_total",
+        "gateway_messages_sent_total",
+        "gateway_push_duration_seconds",
+        "gateway_push_failed_total",
+        "gateway_http_requests_total",
+        "gateway_http_request_duration_seconds",
+        "gateway_http_errors_total",
+    ] {
+        assert!(page.contains(&format!("| `{name}` |")), "{name}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use gateway::config::Config;
 use gateway::logging::Logging;
-use gateway::reload::Source;
+use gateway::reload::{LoadError, Source};
 use gateway::tokens::{self, Request};
 use lifecycle::Clock;
 
@@ -42,10 +42,25 @@ fn main() -> ExitCode {
 }
 
 fn serve(source: Source) -> Result<()> {
-    let loaded = source.load()?;
+    let loaded = source.load().map_err(|error| not_started(&source, error))?;
     let logging = Logging::start(&loaded.config.log)?;
     gateway::assembly::run(source, loaded, logging)?;
     Ok(())
+}
+
+/// A wrong configuration is found again without starting anything: say how.
+fn not_started(source: &Source, error: LoadError) -> anyhow::Error {
+    match error {
+        LoadError::Config(errors) => {
+            let file = source.file.as_ref();
+            let file = file.map(|file| format!(" -c {}", file.display()));
+            anyhow::anyhow!(
+                "{errors}\nnot started; `tidegate check{}` checks the configuration",
+                file.unwrap_or_default()
+            )
+        }
+        LoadError::Demo(_) => error.into(),
+    }
 }
 
 fn check(source: Source) -> Result<()> {

@@ -14,7 +14,7 @@ use admin::control::{
 };
 use admin::{ApiError, Control, Operator, OperatorError};
 use arc_swap::ArcSwap;
-use auth::revocation::Revoked;
+use auth::revocation::{RevocationError, Revoked};
 use auth::{Revocation, Revocations};
 use bus::{BusError, MemoryBus, Now, Publish};
 use bytes::Bytes;
@@ -29,6 +29,7 @@ use protocol::session::{ClientId, Operation, ServerSubscribe};
 use protocol::settings::ResolvedOptions;
 use router::Framing;
 
+use super::chain;
 use crate::config::Config;
 use crate::reload::{Outcome, ReloadHandle};
 
@@ -361,6 +362,7 @@ impl Operator for Gateway {
             RevocationExpiry::At(at) => at,
         };
         let revoked = match request.subject {
+            // `iat` has whole seconds, so whatever is of this second may be older.
             RevokedSubject::User(user) => Revoked::User {
                 user,
                 issued_before: now_s + 1,
@@ -370,51 +372,33 @@ impl Operator for Gateway {
         let revocation = Revocation {
             revoked,
             expires_at,
+            reason: request.reason,
         };
         let (revocations, entry) = (Arc::clone(&self.revocations), revocation.clone());
         self.on_disk(move || revocations.add(entry, now_s)).await?;
-        Ok(ListedRevocation {
-            reason: request.reason,
-            ..listed(revocation)
-        })
+        Ok(listed(revocation))
     }
 
     async fn reinstate(&self, subject: RevokedSubject) -> Result<bool, OperatorError> {
-        let entries = self
-            .revocations
-            .list()
-            .into_iter()
-            .map(|entry| entry.revoked);
-        let wanted: Vec<Revoked> = entries
-            .filter(|revoked| match (revoked, &subject) {
-                (Revoked::User { user, .. }, RevokedSubject::User(wanted)) => user == wanted,
-                (Revoked::Token { token_id }, RevokedSubject::TokenId(wanted)) => {
-                    token_id == wanted
-                }
-                _ => false,
-            })
-            .collect();
+        let revoked = match subject {
+            // Whatever the moment: a user has one revocation at most.
+            RevokedSubject::User(user) => Revoked::User {
+                user,
+                issued_before: 0,
+            },
+            RevokedSubject::TokenId(token_id) => Revoked::Token { token_id },
+        };
         let revocations = Arc::clone(&self.revocations);
-        self.on_disk(move || {
-            let mut any = false;
-            for revoked in &wanted {
-                any |= revocations.remove(revoked)?;
-            }
-            Ok(any)
-        })
-        .await
+        self.on_disk(move || revocations.remove(&revoked)).await
     }
 
     async fn reload(&self) -> Result<Reloaded, OperatorError> {
         match self.reload.reload().await {
             Some(Outcome::Unchanged) => Ok(Reloaded::default()),
-            Some(Outcome::Applied { kept }) => {
-                let restart_needed = kept.into_iter().map(str::to_owned).collect();
-                Ok(Reloaded {
-                    restart_needed,
-                    ..Reloaded::default()
-                })
-            }
+            Some(Outcome::Applied { changed, kept }) => Ok(Reloaded {
+                changed,
+                restart_needed: kept.into_iter().map(str::to_owned).collect(),
+            }),
             Some(Outcome::Refused(reason)) => Err(OperatorError::Refused(reason)),
             None => Err(OperatorError::Failed("the gateway is stopping".to_owned())),
         }
@@ -434,11 +418,17 @@ impl Operator for Gateway {
 impl Gateway {
     async fn on_disk<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, auth::revocation::RevocationError> + Send + 'static,
+        work: impl FnOnce() -> Result<T, RevocationError> + Send + 'static,
     ) -> Result<T, OperatorError> {
         match self.tasks.blocking(work).await {
             Some(Ok(done)) => Ok(done),
-            Some(Err(error)) => Err(OperatorError::Failed(error.to_string())),
+            Some(Err(error @ RevocationError::Full)) => {
+                Err(OperatorError::LimitReached(error.to_string()))
+            }
+            Some(Err(error @ RevocationError::Name)) => {
+                Err(OperatorError::Refused(error.to_string()))
+            }
+            Some(Err(error)) => Err(OperatorError::Failed(chain(&error))),
             None => Err(OperatorError::Failed(
                 "the change could not be made".to_owned(),
             )),
@@ -478,7 +468,7 @@ fn listed(revocation: Revocation) -> ListedRevocation {
         subject,
         issued_before,
         expires_at: revocation.expires_at,
-        reason: None,
+        reason: revocation.reason,
     }
 }
 

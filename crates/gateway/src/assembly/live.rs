@@ -14,12 +14,11 @@ use websocket::{DeflateConfig, Limits};
 use crate::config::{Config, ErrorMode, Network};
 use crate::tokens;
 
+use super::memory;
+
 /// How long a demo token is good for: long enough to try things, short enough to see
 /// a refresh.
 const DEMO_TOKEN_TTL: Duration = Duration::from_secs(600);
-
-/// Share of the machine's memory that is used where nothing is configured.
-const MEMORY_SHARE: f64 = 0.8;
 
 /// What may change while running.
 pub(super) fn live(
@@ -63,7 +62,7 @@ pub(super) fn live(
             handshake_rate_per_address: limits.handshake_rate_per_address,
             handshake_burst_per_address: limits.handshake_burst_per_address,
             memory: if limits.memory == 0 {
-                default_memory()
+                memory::default_limit()
             } else {
                 limits.memory
             },
@@ -136,7 +135,9 @@ pub(super) fn admin_settings(config: &Config) -> admin::Settings {
             ErrorMode::Transport => ApiErrorMode::Transport,
         },
         body_bytes_max: config.http_api.max_request_body_size,
-        ..admin::Settings::default()
+        metrics_guarded: config.admin.metrics_guarded,
+        operators: config.admin.enabled,
+        failed_tries_per_minute: config.admin.failed_tries_per_minute,
     }
 }
 
@@ -163,23 +164,4 @@ fn demo_tokens(config: &Config, clock: Clock) -> edge::live::DemoTokens {
             expires_in: DEMO_TOKEN_TTL.as_secs(),
         }
     })
-}
-
-/// Four fifths of what the machine or the control group offers; 0 (no limit) where
-/// that can't be told.
-fn default_memory() -> u64 {
-    let machine = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix("MemTotal:"))?;
-            let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-            kib.checked_mul(1_024)
-        });
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
-        .ok()
-        .and_then(|text| text.trim().parse::<u64>().ok());
-    let offered = machine.into_iter().chain(group).min().unwrap_or(0);
-    (offered as f64 * MEMORY_SHARE) as u64
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use edge::tls::{self, CertificateStore};
 use rustls::ServerConfig;
 
+use super::chain;
 use crate::config::{Config, Tls};
 
 /// What TLS listeners show. Clones share the certificates.
@@ -45,27 +46,13 @@ impl Certificates {
     /// Reads all certificates again. New handshakes see what is new; nobody is
     /// disconnected. All or none are exchanged, but for a file that breaks between
     /// the check and the reading.
-    pub(super) fn reload(&self, config: &Config) -> Result<(), String> {
-        let pairs = [
-            (&self.main, &config.listeners.main.tls, "main"),
-            (&self.admin, &config.listeners.admin.tls, "admin"),
-        ];
-        for (listener, wanted, name) in pairs {
-            match (listener, wanted) {
-                (Some(listener), Some(wanted)) if listener.files == *wanted => {
-                    CertificateStore::load(&wanted.certificate, &wanted.key)
-                        .map_err(|error| chain(&error))?;
-                }
-                (None, None) => {}
-                _ => {
-                    return Err(format!(
-                        "listeners.{name}.tls: turning TLS on or off, or other file names, \
-                         need a restart"
-                    ));
-                }
-            }
+    pub(super) fn reload(&self) -> Result<(), String> {
+        let listeners = || [&self.main, &self.admin].into_iter().flatten();
+        for listener in listeners() {
+            CertificateStore::load(&listener.files.certificate, &listener.files.key)
+                .map_err(|error| chain(&error))?;
         }
-        for listener in [&self.main, &self.admin].into_iter().flatten() {
+        for listener in listeners() {
             listener.store.reload().map_err(|error| chain(&error))?;
         }
         Ok(())
@@ -93,16 +80,4 @@ impl Listener {
             config,
         })
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

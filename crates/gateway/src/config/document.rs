@@ -182,7 +182,13 @@ impl Place {
 impl SyntaxError {
     fn new(error: &serde_saphyr::Error) -> Self {
         let place = error.location().map_or(Place::Default, Place::at);
-        let problem = error.without_snippet().to_string();
+        let error = error.without_snippet();
+        if let serde_saphyr::Error::DuplicateMappingKey { key, .. } = error {
+            let key = key.as_deref().unwrap_or_default();
+            let problem = format!("key {key:?} stands here a second time");
+            return Self { place, problem };
+        }
+        let problem = error.to_string();
         // The place is told by whoever prints the error, in its own form.
         let problem = match problem.find(" at line ") {
             Some(end) => problem.get(..end).unwrap_or(&problem).to_owned(),
@@ -364,6 +370,7 @@ mod tests {
         assert!(matches!(error.place, Place::File { .. }), "{error:?}");
         let error = parse("a: 1\na: 2\n").unwrap_err();
         assert_eq!(error.place, place(2, 1), "{error:?}");
+        assert_eq!(error.problem, "key \"a\" stands here a second time");
     }
 
     #[test]

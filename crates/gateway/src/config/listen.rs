@@ -66,7 +66,8 @@ impl Default for AdminListener {
     }
 }
 
-/// Certificate and key of a listener, both PEM; read again when they change.
+/// Certificate and key of a listener, both PEM. The files are read again when they
+/// change; other files, and TLS at all, take a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {

@@ -391,6 +391,9 @@ pub enum ErrorMode {
 pub struct Admin {
     /// Serves `/admin/…` to holders of an administrator token.
     pub enabled: bool,
+    /// Puts `/metrics` behind an administrator token too; otherwise everybody who reaches
+    /// the admin listener may read it.
+    pub metrics_guarded: bool,
     /// Wrong tokens per minute and address before further tries are refused with 429.
     #[schemars(range(min = 1))]
     pub failed_tries_per_minute: u32,
@@ -400,6 +403,7 @@ impl Default for Admin {
     fn default() -> Self {
         Self {
             enabled: true,
+            metrics_guarded: false,
             failed_tries_per_minute: 30,
         }
     }

@@ -22,6 +22,13 @@ fn start(folder: &Path, text: &str) -> Reloader {
     Reloader::new(source, loaded)
 }
 
+fn applied_new(key: &str) -> Outcome {
+    Outcome::Applied {
+        changed: vec![key.to_owned()],
+        kept: Vec::new(),
+    }
+}
+
 fn rewrite(folder: &TempDir, text: &str) {
     // As editors do: a new file takes the old one's place.
     let draft = folder.path().join("draft");
@@ -43,7 +50,7 @@ fn a_change_is_applied_and_a_comment_is_no_change() {
     rewrite(&folder, "client: { channel_limit: 6 }\n");
     assert_eq!(
         reloader.reload(&mut apply),
-        Outcome::Applied { kept: Vec::new() }
+        applied_new("client.channel_limit")
     );
     assert_eq!(reloader.running().client.settings.channel_limit, 6);
     assert_eq!(applied, [6]);
@@ -79,7 +86,7 @@ fn what_the_callback_refuses_is_not_taken() {
     assert_eq!(reloader.running().client.settings.channel_limit, 128);
     // The same file is tried again the next time.
     let again = reloader.reload(&mut |_: Arc<Config>| Ok(()));
-    assert_eq!(again, Outcome::Applied { kept: Vec::new() });
+    assert_eq!(again, applied_new("client.channel_limit"));
 }
 
 #[test]
@@ -94,6 +101,7 @@ fn fixed_keys_are_named_and_kept() {
     assert_eq!(
         outcome,
         Outcome::Applied {
+            changed: vec!["client.channel_limit".to_owned()],
             kept: vec!["workers", "listeners.main.address"]
         }
     );
@@ -147,7 +155,12 @@ fn a_renewed_certificate_is_applied_though_no_setting_changed() {
     );
     renew();
     let outcome = reloader.reload(&mut |_: Arc<Config>| Ok(()));
-    assert_eq!(outcome, Outcome::Applied { kept: Vec::new() });
+    let renewed = [&certificate, &key].map(|file| file.display().to_string());
+    let applied = Outcome::Applied {
+        changed: renewed.into(),
+        kept: Vec::new(),
+    };
+    assert_eq!(outcome, applied);
     std::fs::write(&key, "torn").unwrap();
     let outcome = reloader.reload(&mut |_: Arc<Config>| panic!("nothing to apply"));
     assert!(
@@ -183,7 +196,7 @@ async fn a_written_file_is_noticed_without_a_signal() {
     assert_eq!(told.recv().await, Some(Outcome::Unchanged));
     rewrite(&folder, "client: { channel_limit: 7 }\n");
     let outcome = timeout(DEADLINE, told.recv()).await.unwrap();
-    assert_eq!(outcome, Some(Outcome::Applied { kept: Vec::new() }));
+    assert_eq!(outcome, Some(applied_new("client.channel_limit")));
     assert_eq!(*limits.lock().unwrap(), [7]);
     assert!(tasks.stop(DEADLINE).await);
     assert_eq!(handle.reload().await, None);

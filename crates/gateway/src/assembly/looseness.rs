@@ -1,0 +1,90 @@
+//! Settings that loosen security, told once: at the start, and when a reload adds one.
+
+use crate::config::Config;
+
+/// Warns of what is loose now and was not `before`.
+pub(super) fn warn_of(config: &Config, before: Option<&Config>) {
+    let known = before.map(loose).unwrap_or_default();
+    for what in loose(config) {
+        if !known.contains(&what) {
+            tracing::warn!("{what}");
+        }
+    }
+}
+
+fn loose(config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    let main = config.listeners.main.address;
+    if config.demo.is_on() && !main.ip().is_loopback() {
+        found.push(format!(
+            "demo is on: anybody who reaches {main} gets a token for channels demo:*"
+        ));
+    }
+    if config.client.settings.allow_anonymous_connect_without_token {
+        found.push("clients without a token may connect as anonymous".to_owned());
+    }
+    let origins = &config.access.allowed_origins;
+    if origins.iter().any(|rule| rule.as_str() == "*") {
+        found.push("pages of all origins may connect".to_owned());
+    }
+    for (listener, address, is_tls) in [
+        ("main", main, config.listeners.main.tls.is_some()),
+        (
+            "admin",
+            config.listeners.admin.address,
+            config.listeners.admin.tls.is_some(),
+        ),
+    ] {
+        if !address.ip().is_loopback() && !is_tls {
+            found.push(format!(
+                "{listener} listener {address} is reachable from outside and has no TLS"
+            ));
+        }
+    }
+    let tokens = [
+        ("client.token", &config.client.token),
+        (
+            "client.subscription_token",
+            &config.client.subscription_token.token,
+        ),
+    ];
+    for (path, settings) in tokens {
+        for key in settings.short_secrets() {
+            found.push(format!(
+                "{path}.{key} is shorter than the {} bytes advised",
+                auth::verifier::SECRET_BYTES_ADVISED
+            ));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::loose;
+    use crate::config::Config;
+
+    #[test]
+    fn defaults_are_tight_and_each_loosening_is_told() {
+        assert_eq!(loose(&Config::default()), Vec::<String>::new());
+        let config = Config::parse(
+            "demo: { enabled: true }\n\
+             access: { allowed_origins: [ \"*\" ] }\n\
+             listeners: { main: { address: \"0.0.0.0:80\" } }\n\
+             client: { allow_anonymous_connect_without_token: true, \
+             token: { hmac_secret_key: sixteen-bytes-ok } }\n",
+        )
+        .unwrap();
+        let told = loose(&config).join("\n");
+        for part in [
+            "demo is on",
+            "anonymous",
+            "origins",
+            "main listener 0.0.0.0:80",
+            "client.token.hmac_secret_key",
+        ] {
+            assert!(told.contains(part), "{part} is not in\n{told}");
+        }
+        assert_eq!(told.lines().count(), 5);
+    }
+}
