@@ -26,8 +26,8 @@ pub struct Size {
 pub struct Outcome {
     /// From SIGTERM until the last client was back and subscribed on the other instance.
     pub took: Duration,
-    /// Most closes within half a second.
-    pub closes_per_half_second_max: usize,
+    /// Most closes that a client had seen beyond what the rate allows by then.
+    pub closes_ahead_max: f64,
 }
 
 /// Runs the scenario. It fails if a client is closed with another code than 3001, is not
@@ -54,8 +54,8 @@ pub fn to_another_instance(size: Size) -> anyhow::Result<Outcome> {
     })?;
     crowd.members[0].publish(CHANNEL, &json!("before"))?;
 
-    first.terminate()?;
     let begun = Instant::now();
+    first.terminate()?;
     let mut closes: Vec<Duration> = Vec::new();
     let mut moved = vec![false; clients];
     crowd.run(grace, |index, client| {
@@ -83,17 +83,12 @@ pub fn to_another_instance(size: Size) -> anyhow::Result<Outcome> {
 
     let outcome = Outcome {
         took,
-        closes_per_half_second_max: most_within_half_second(&closes),
+        closes_ahead_max: most_ahead(&closes, rate),
     };
-    let pace = f64::from(rate);
-    let least = clients as f64 / pace * 0.6;
+    // A slice of half a second may come at once. A reader that lags sees closes late, never
+    // early, so that a busy machine does not fail this.
     ensure!(
-        took.as_secs_f64() > least,
-        "{clients} closes at {rate}/s took only {took:?}"
-    );
-    // Half a second's share, and as much again for jitter and for a reader that lags.
-    ensure!(
-        (outcome.closes_per_half_second_max as f64) < pace,
+        outcome.closes_ahead_max < f64::from(rate) / 2.0,
         "closes are not paced: {outcome:?}"
     );
     Ok(outcome)
@@ -131,15 +126,13 @@ fn everybody_receives(crowd: &mut Crowd) -> anyhow::Result<()> {
     })
 }
 
-fn most_within_half_second(sorted: &[Duration]) -> usize {
-    let window = Duration::from_millis(500);
-    let until = |from: Duration| sorted.partition_point(|at| *at < from + window);
-    sorted
+/// How far the closes, in order, ran ahead of a steady `rate` from the start.
+fn most_ahead(closes: &[Duration], rate: u32) -> f64 {
+    closes
         .iter()
-        .enumerate()
-        .map(|(index, from)| until(*from) - index)
-        .max()
-        .unwrap_or_default()
+        .zip(1_u32..)
+        .map(|(at, nth)| f64::from(nth) - f64::from(rate) * at.as_secs_f64())
+        .fold(0.0, f64::max)
 }
 
 const CHANNEL: &str = "room:drain";

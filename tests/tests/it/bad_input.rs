@@ -165,12 +165,15 @@ fn what_is_no_websocket_handshake_is_refused() -> anyhow::Result<()> {
         assert_eq!(upgrade("13", key)?.status, 400, "{key:?}");
     }
     let plain = http::get(gateway.main_addr(), "/connection/websocket", &[])?;
-    assert!((400..500).contains(&plain.status), "{}", plain.status);
+    assert_eq!(plain.status, 426);
     assert_eq!(
         http::exchange(gateway.main_addr(), b"NONSENSE\r\n\r\n")?.status,
         400
     );
-    assert_serves(&gateway)
+    assert_counted(&gateway, OTHER_VERSION, 1.0)?;
+    assert_counted(&gateway, WRONG_KEY, 3.0)?;
+    assert_counted(&gateway, NOT_UPGRADE, 1.0)?;
+    assert_counted(&gateway, MALFORMED_HEAD, 1.0)
 }
 
 #[test]
@@ -352,7 +355,11 @@ const OVERSIZED_HEAD: &str = r#"tidegate_handshakes_refused_total{reason="header
 const SLOW_HEAD: &str = r#"tidegate_handshakes_refused_total{reason="handshake_timeout"}"#;
 const OVERSIZED_FRAME: &str = r#"tidegate_frame_errors_total{reason="frame_too_large"}"#;
 const CONTROL_FLOOD: &str = r#"tidegate_frame_errors_total{reason="control_frame_rate"}"#;
-const DEFLATE_BOMB: &str = "tidegate_frame_errors_total";
+const DEFLATE_BOMB: &str = r#"tidegate_frame_errors_total{reason="inflated_too_large"}"#;
+const OTHER_VERSION: &str = r#"tidegate_handshakes_refused_total{reason="version"}"#;
+const WRONG_KEY: &str = r#"tidegate_handshakes_refused_total{reason="key"}"#;
+const NOT_UPGRADE: &str = r#"tidegate_handshakes_refused_total{reason="not_upgrade"}"#;
+const MALFORMED_HEAD: &str = r#"tidegate_handshakes_refused_total{reason="request"}"#;
 
 #[track_caller]
 fn assert_invalid_token(gateway: &Gateway, token: &str) {
