@@ -269,6 +269,9 @@ impl FromStr for Peer {
         };
         let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
         ensure!(host.contains(':'), expected());
+        // It becomes part of keys in the JSON line.
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        ensure!(!name.is_empty() && name.bytes().all(is_plain), expected());
         Ok(Self {
             name: name.to_owned(),
             secure,
@@ -358,6 +361,7 @@ mod tests {
         );
         assert!("other=http://127.0.0.1:1/,pid=1".parse::<Peer>().is_err());
         assert!("other=ws://127.0.0.1:1/".parse::<Peer>().is_err());
+        assert!("o\"r=ws://127.0.0.1:1/,pid=1".parse::<Peer>().is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@ fn churn_counts_handshakes_of_a_peer() {
     assert_eq!(line["bench"], "churn");
     assert!(line["other_handshakes_per_cpu_second"].as_f64().unwrap() > 0.0);
     assert!(line["rss_before"].is_null(), "tidegate was not driven");
-    assert_eq!(line["void"].as_array().unwrap().len(), 0);
+    assert_sound(&line);
 }
 
 #[test]
@@ -29,13 +29,7 @@ fn fanout_delivers_everything_and_times_it() {
     assert_eq!(line["bench"], "fanout");
     assert!(line["other_deliveries_per_cpu_second"].as_f64().unwrap() > 0.0);
     assert!(line["other_p99_ms"].as_f64().unwrap() > 0.0);
-    let void = line["void"].as_array().unwrap();
-    assert!(
-        !void
-            .iter()
-            .any(|reason| reason.as_str().unwrap().contains("not")),
-        "{void:?}"
-    );
+    assert_sound(&line);
 }
 
 #[test]
@@ -47,7 +41,26 @@ fn idle_counts_bytes_of_a_peer() {
         (Some("idle"), Some(50))
     );
     assert!(line["other_bare_bytes"].as_i64().unwrap() > 0);
-    assert_eq!(line["void"].as_array().unwrap().len(), 0);
+    assert_sound(&line);
+}
+
+/// Nothing voids the run but what other processes did to it.
+#[track_caller]
+fn assert_sound(line: &serde_json::Value) {
+    const OF_THE_MACHINE: [&str; 5] = [
+        "of CPU time was stolen",
+        "of the schedule was missed",
+        "other processes took",
+        "the generator used",
+        "CPU-seconds are too few",
+    ];
+    for reason in line["void"].as_array().unwrap() {
+        let reason = reason.as_str().unwrap();
+        assert!(
+            OF_THE_MACHINE.iter().any(|known| reason.contains(known)),
+            "{reason}"
+        );
+    }
 }
 
 struct Reference {
