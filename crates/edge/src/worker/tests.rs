@@ -51,6 +51,27 @@ fn a_resting_connection_is_small() {
 }
 
 #[test]
+fn a_resting_connection_holds_no_queue() {
+    let bench = Bench::start();
+    let mut clients: Vec<Client> = (0..20).map(|_| bench.connect("ann")).collect();
+    for client in &mut clients {
+        client.subscribe("news");
+    }
+    bench.publish("news", r#"{"n":1}"#);
+    for client in &mut clients {
+        client.sees(r#""data":{"n":1}"#);
+    }
+    let queues = bench.on_worker(|worker| {
+        worker
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.queue.is_some())
+            .count()
+    });
+    assert_eq!(queues, 0);
+}
+
+#[test]
 fn a_panic_ends_one_session_only() {
     let bench = Bench::start();
     let mut clients: Vec<Client> = (0..3).map(|_| bench.connect("ann")).collect();
