@@ -224,3 +224,27 @@ fn message_is_compressed_when_it_helps() {
     encode_message(&mut plain, false, None, b"hi", None);
     assert_eq!(plain, [0x81, 2, b'h', b'i']);
 }
+
+#[test]
+fn large_message_leaves_no_large_buffer_behind() {
+    let mut deflater = Deflater::new(1);
+    let params = DeflateParams { window_bits: 15 };
+    let payload = noise(4 * HELD_KEPT_MAX);
+    let mut out = Vec::new();
+    encode_message(
+        &mut out,
+        true,
+        None,
+        &payload,
+        Some((&mut deflater, params)),
+    );
+    assert!(deflater.scratch.capacity() <= HELD_KEPT_MAX);
+    encode_message(
+        &mut out,
+        true,
+        None,
+        b"aaaaaaaaaaaaaa",
+        Some((&mut deflater, params)),
+    );
+    assert!(deflater.scratch.capacity() > 0, "a small one is kept");
+}

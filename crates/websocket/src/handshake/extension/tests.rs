@@ -125,3 +125,16 @@ fn own_offer_is_acceptable_to_ourselves() {
     .unwrap();
     assert!(accept_answer(&[answer.as_bytes()], &DeflateConfig::default()).is_some());
 }
+
+#[test]
+fn offer_with_too_many_parameters_ends_the_search() {
+    let offers = |count: usize| {
+        let unknown = "; x".repeat(count);
+        format!("permessage-deflate{unknown}, permessage-deflate")
+    };
+    assert!(
+        negotiate(&[&offers(PARAMS_MAX)]).is_some(),
+        "the next is considered"
+    );
+    assert_eq!(negotiate(&[&offers(PARAMS_MAX + 1)]), None);
+}
