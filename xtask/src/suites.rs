@@ -16,7 +16,7 @@ pub(crate) fn run(report: &mut Report) {
     }
 }
 
-/// As [`run`], without the Rust tests.
+/// As [`run()`], without the Rust tests.
 pub(crate) fn sdk(report: &mut Report) {
     deps::install(report, false);
     if build(report) {

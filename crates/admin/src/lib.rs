@@ -11,7 +11,7 @@
 //! | `/admin/…`, and whatever else | operators | an administrator token |
 //!
 //! This crate holds no state of the gateway. It reads requests, asks a [`Control`] and an
-//! [`Operator`], which the assembly implements, and writes answers. [`router`] makes the
+//! [`Operator`], which the assembly implements, and writes answers. [`router()`] makes the
 //! router, [`serve`] gives it to a socket.
 #![warn(missing_docs)]
 
