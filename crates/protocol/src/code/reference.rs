@@ -90,7 +90,8 @@ This page is generated from the tables in `crates/protocol/src/code.rs`.
 const ERRORS: &str = "
 ## Errors
 
-An error answers one command; the connection goes on, except after an error to `connect`.
+An error answers one command; the connection goes on.
+After an error to `connect` it is of no more use: the client opens another.
 Codes 100 to 399 belong to the protocol, 400 to 1999 to applications.
 
 | Code | Message | Temporary | Meaning |

@@ -171,6 +171,11 @@ impl Play {
                 return;
             }
             self.step(Session::time);
+            // Otherwise it would ring for ever, here and in its owner.
+            assert!(
+                self.said.contains_close() || self.session.deadline_ms() > self.now.mono_ms,
+                "the alarm has rung and is not set anew"
+            );
         }
     }
 
