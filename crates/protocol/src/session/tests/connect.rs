@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::{Settings, Subscription, Transport};
+use super::super::{Context, Output, Request, Settings, Subscription, Transport};
 use super::play::{Play, play, play_with, settings, welcome};
 use crate::claims::{ConnectionClaims, ServerSubscription};
 
@@ -260,6 +260,50 @@ fn known_positions_of_server_side_channels_are_recovered() {
         < {"id":1,"connect":{"client":"@me","version":"1.0.0","ping":25,"pong":true,"subs":{"forced:a":{"recoverable":true,"positioned":true,"was_recovering":true,"recovered":true,"epoch":"epoch","offset":2,"publications":[{"data":0,"offset":3}]}}}}
         "#,
     );
+    // A known channel without "recover" is only named.
+    play(
+        r#"
+        stream forced:a 3
+        > {"id":1,"connect":{"token":"user=alice channels=forced:a","subs":{"forced:a":{"epoch":"epoch","offset":2}}}}
+        < {"id":1,"connect":{"client":"@me","version":"1.0.0","ping":25,"pong":true,"subs":{"forced:a":{"recoverable":true,"positioned":true,"epoch":"epoch","offset":3}}}}
+        "#,
+    );
+}
+
+#[test]
+fn only_the_owner_of_a_personal_channel_closes_its_other_connections() {
+    for (enabled, single_connection, user, wanted) in [
+        (true, true, "alice", true),
+        (true, false, "alice", false),
+        (false, true, "alice", false),
+        // All anonymous clients have the same name, and none is another's.
+        (true, true, "", false),
+    ] {
+        let mut settings = settings();
+        let personal = &mut settings.client.subscribe_to_user_personal_channel;
+        (personal.enabled, personal.single_connection) = (enabled, single_connection);
+        let claims = ConnectionClaims {
+            user: user.to_owned(),
+            ..ConnectionClaims::default()
+        };
+        let mut play = Play::new(settings, Transport::WebSocket, Some(claims));
+        let cx = Context {
+            now: play.now,
+            settings: &play.settings,
+        };
+        let mut out = Vec::new();
+        let connect = br#"{"id":1,"connect":{}}"#;
+        play.session.frame(cx, connect, &mut out);
+        let asked = out.iter().find_map(|output| match output {
+            Output::Request(Request::Register { single_connection }) => Some(*single_connection),
+            _ => None,
+        });
+        assert_eq!(
+            asked,
+            Some(wanted),
+            "{enabled} {single_connection} {user:?}"
+        );
+    }
 }
 
 #[test]
