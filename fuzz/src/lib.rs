@@ -7,6 +7,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod edge;
 pub mod protocol;
 pub mod session;
 pub mod websocket;
@@ -26,4 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("session_operations", session::operations),
     ("tokens", auth::tokens),
     ("config", config::file),
+    ("proxy_header", edge::proxy_header),
+    ("forwarded_for", edge::forwarded_for),
+    ("percent_decoded", edge::percent_decoded),
 ];

@@ -36,6 +36,8 @@ use crate::fleet::Fleet;
 use crate::live::Current;
 use crate::metrics::Metrics;
 use crate::tls::TlsStream;
+pub(crate) use address::{forwarded_for, proxy_header};
+pub(crate) use emulation::percent_decoded;
 use socket::{Socket, Stream, Unstalled};
 
 /// Connections the system keeps for us while we are busy.

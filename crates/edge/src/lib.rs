@@ -8,6 +8,8 @@
 pub mod door;
 pub mod fleet;
 pub mod front;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 pub mod live;
 pub mod metrics;

@@ -5,14 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use ppp::{HeaderResult, PartialResult, v1, v2};
+use ppp::{PartialResult, v1, v2};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use crate::live::Addresses;
 
-/// Most bytes of a PROXY header: version 1 has at most 107, version 2 is bounded here.
+/// Most bytes of a PROXY header of version 2, which is bounded here.
 const PROXY_HEADER_MAX: usize = 536;
+
+/// Most bytes of a PROXY header of version 1, its line end included (2.1).
+const V1_HEADER_MAX: usize = 107;
 
 /// Why a PROXY header was refused.
 #[derive(Debug, thiserror::Error)]
@@ -44,25 +47,55 @@ pub(crate) async fn read_proxy_header(
             return Err(ProxyError::Malformed);
         }
         received.extend_from_slice(part.get(..count).unwrap_or_default());
-        let header = HeaderResult::parse(&received);
-        if !header.is_complete() {
-            if received.len() >= PROXY_HEADER_MAX {
-                return Err(ProxyError::Malformed);
-            }
-            continue;
+        if let Some((client, length)) = proxy_header(&received)? {
+            let rest = Bytes::copy_from_slice(received.get(length..).unwrap_or_default());
+            return Ok((client.unwrap_or(peer), rest));
         }
-        let (client, length) = match header {
-            HeaderResult::V1(Ok(header)) => (client_v1(&header.addresses), header.header.len()),
-            HeaderResult::V2(Ok(header)) => {
-                (client_v2(header.command, &header.addresses), header.len())
-            }
-            HeaderResult::V1(Err(_)) | HeaderResult::V2(Err(_)) => {
-                return Err(ProxyError::Malformed);
-            }
-        };
-        let rest = Bytes::copy_from_slice(received.get(length..).unwrap_or_default());
-        return Ok((client.unwrap_or(peer), rest));
     }
+}
+
+/// The client's address, if the header names one, and the header's length; `None` if
+/// there is more to come.
+///
+/// A header may arrive in any number of parts. Of version 2 the parser knows when it
+/// has all; of version 1 it takes a part cut in the wrong place for a broken whole, so
+/// it is shown nothing before the line has ended.
+pub(crate) fn proxy_header(received: &[u8]) -> Result<Option<(Option<IpAddr>, usize)>, ProxyError> {
+    if received.is_empty() {
+        return Ok(None);
+    }
+    let found = if is_start_of(received, v2::PROTOCOL_PREFIX) {
+        let header = v2::Header::try_from(received);
+        if header.is_incomplete() && received.len() < PROXY_HEADER_MAX {
+            return Ok(None);
+        }
+        header
+            .map(|header| (client_v2(header.command, &header.addresses), header.len()))
+            .ok()
+    } else if is_start_of(received, v1::PROTOCOL_PREFIX.as_bytes()) {
+        let part = received.get(..V1_HEADER_MAX).unwrap_or(received);
+        let end = v1::PROTOCOL_SUFFIX.as_bytes();
+        let line = part.windows(end.len()).position(|two| two == end);
+        let Some(line) = line.and_then(|at| part.get(..at + end.len())) else {
+            let is_too_long = part.len() == V1_HEADER_MAX;
+            return if is_too_long {
+                Err(ProxyError::Malformed)
+            } else {
+                Ok(None)
+            };
+        };
+        v1::Header::try_from(line)
+            .map(|header| (client_v1(&header.addresses), line.len()))
+            .ok()
+    } else {
+        None
+    };
+    found.map(Some).ok_or(ProxyError::Malformed)
+}
+
+/// Whether one begins with the other, whichever is shorter.
+fn is_start_of(received: &[u8], prefix: &[u8]) -> bool {
+    received.starts_with(prefix) || prefix.starts_with(received)
 }
 
 fn client_v1(addresses: &v1::Addresses) -> Option<IpAddr> {
@@ -140,6 +173,21 @@ mod tests {
         assert_eq!(client("10.0.0.1", &["6.6.6.6, 1.2.3.4"]), "1.2.3.4");
         assert_eq!(client("10.0.0.1", &["6.6.6.6", "1.2.3.4"]), "1.2.3.4");
         assert_eq!(client("10.0.0.1", &["[2001:db8::1]:443"]), "2001:db8::1");
+    }
+
+    #[test]
+    fn a_proxy_header_may_come_in_parts() {
+        let header = b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\n";
+        for cut in 0..header.len() {
+            assert!(
+                matches!(proxy_header(&header[..cut]), Ok(None)),
+                "cut at {cut}"
+            );
+        }
+        let found = proxy_header(header).unwrap().unwrap();
+        assert_eq!(found, (Some("192.0.2.1".parse().unwrap()), header.len()));
+        assert!(proxy_header(b"GET / HTTP/1.1\r\n").is_err());
+        assert!(proxy_header(&[b"PROXY ".as_slice(), &[b'x'; 200]].concat()).is_err());
     }
 
     #[test]

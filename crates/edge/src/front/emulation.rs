@@ -216,7 +216,7 @@ fn encoding_of(headers: &HeaderMap) -> Encoding {
 }
 
 /// Undoes the escapes of a query string; `None` if they are malformed.
-fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
     let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
