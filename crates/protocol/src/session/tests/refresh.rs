@@ -88,6 +88,25 @@ fn sub_refresh_prolongs_the_subscription() {
 }
 
 #[test]
+fn sub_refresh_may_bring_the_expiry_forward() {
+    play(
+        r#"
+        as alice
+        > {"id":2,"subscribe":{"channel":"open:a","token":"user=alice channel=open:a exp=600"}}
+        < {"id":2,"subscribe":{"expires":true,"ttl":600}}
+        > {"id":3,"sub_refresh":{"channel":"open:a","token":"user=alice channel=open:a exp=5"}}
+        < {"id":3,"sub_refresh":{"expires":true,"ttl":5}}
+        wait 20s
+        < {}
+        > {}
+        wait 10s
+        left open:a
+        < {"push":{"channel":"open:a","unsubscribe":{"code":2501,"reason":"subscription expired"}}}
+        "#,
+    );
+}
+
+#[test]
 fn expired_token_in_sub_refresh_makes_the_client_subscribe_anew() {
     for token in ["expired", "user=alice channel=chat:a exp=0"] {
         let mut play = play(
