@@ -192,13 +192,3 @@ pub enum BusError {
     #[error("sink is not attached")]
     SinkDetached,
 }
-
-impl BusError {
-    /// Whether the same call may succeed soon without anybody changing anything.
-    pub fn is_temporary(self) -> bool {
-        match self {
-            Self::Busy => true,
-            Self::LimitExceeded { .. } | Self::SinkDetached => false,
-        }
-    }
-}
