@@ -418,3 +418,6 @@ fn is_namespace_name(name: &str) -> bool {
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,15 +44,23 @@ fn checks_come_in_the_order_of_the_contract() {
 }
 
 #[test]
-fn longest_name_is_accepted() {
+fn longest_name_is_accepted_and_one_byte_more_is_not() {
     let longest = "x".repeat(255);
-    play(&format!(
+    let script = format!(
         r#"
         as alice
         > {{"id":2,"subscribe":{{"channel":"{longest}"}}}}
         < {{"id":2,"subscribe":{{}}}}
+        # The name is judged before the number of channels.
+        > {{"id":3,"subscribe":{{"channel":"{longest}x"}}}}
+        < {{"id":3,"error":{{"code":107,"message":"bad request"}}}}
+        > {{"id":4,"publish":{{"channel":"{longest}x","data":1}}}}
+        < {{"id":4,"error":{{"code":107,"message":"bad request"}}}}
+        > {{"id":5,"presence":{{"channel":"{longest}x"}}}}
+        < {{"id":5,"error":{{"code":107,"message":"bad request"}}}}
         "#
-    ));
+    );
+    play_with(|settings| settings.client.channel_limit = 1, &script);
 }
 
 #[test]
@@ -119,6 +127,9 @@ fn user_limited_channel_admits_the_listed() {
         # A token decides alone.
         > {"id":7,"subscribe":{"channel":"users:a#bob","token":"user=alice channel=users:a#bob"}}
         < {"id":7,"subscribe":{}}
+        # Only what stands behind the last mark is the list.
+        > {"id":8,"subscribe":{"channel":"users:a#bob#alice"}}
+        < {"id":8,"subscribe":{}}
         "##,
     );
 }
@@ -275,6 +286,11 @@ fn joins_and_leaves_are_pushed_where_asked_for_or_forced() {
         > {"id":6,"unsubscribe":{"channel":"chat:a"}}
         leave chat:a
         < {"id":6,"unsubscribe":{}}
+        # Who may not read presence does not get it by pushes either.
+        > {"id":7,"subscribe":{"channel":"wild:a","join_leave":true}}
+        asked wild:a positioned presence
+        < {"id":7,"subscribe":{"recoverable":true,"positioned":true,"epoch":"epoch"}}
+        join wild:a {"user":"alice","client":"@me"}
         "#,
     );
 }
