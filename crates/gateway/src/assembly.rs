@@ -6,29 +6,30 @@
 
 mod control;
 mod figures;
+mod listeners;
 mod live;
 mod looseness;
 mod memory;
+mod metrics;
 mod tls;
 mod upkeep;
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use admin::{HttpMetrics, ListenerLimits, Readiness, Stage};
+use admin::{ListenerLimits, Readiness, Stage};
 use arc_swap::ArcSwap;
 use auth::{AdminTokens, KeySets, Revocations};
 use bus::{MemoryBus, MemoryConfig};
 use edge::door::Door;
 use edge::fleet::{Crew, Fleet};
-use edge::front::{self, Front};
+use edge::front::Front;
 use edge::live::Current;
 use edge::tls::TlsStream;
 use lifecycle::{CancellationToken, Clock, Hangups, Stops, Tasks};
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
@@ -38,7 +39,11 @@ use crate::logging::Logging;
 use crate::reload::{Outcome, Reloader, Source};
 use control::Gateway;
 use figures::Figures;
+use listeners::Bound;
+use metrics::Metrics;
 use tls::Certificates;
+
+pub use metrics::reference as metrics_reference;
 
 /// How long tasks may take to end after the drain.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -173,25 +178,6 @@ struct Parts {
     node: String,
 }
 
-/// The sockets, bound.
-struct Bound {
-    main: Vec<TcpListener>,
-    admin: TcpListener,
-}
-
-/// Where the parts count.
-struct Metrics {
-    edge: Arc<edge::metrics::Metrics>,
-    http: HttpMetrics,
-    reload: ReloadMetrics,
-}
-
-#[derive(Debug, Clone, Default)]
-struct ReloadMetrics {
-    applied: Counter,
-    refused: Counter,
-}
-
 fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
     let listeners = Bound::bind(config)?;
     let clock = Clock::start();
@@ -211,7 +197,7 @@ fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
     }));
     let revocations = Arc::new(revocations);
     let shown = certificates.clone();
-    let (registry, metrics) = registry(Figures {
+    let (registry, metrics) = metrics::registry(Figures {
         bus: Arc::clone(&bus),
         key_sets: Arc::clone(&key_sets),
         revocations: Arc::clone(&revocations),
@@ -261,80 +247,6 @@ impl Parts {
             proxy_protocol: config.listeners.main.proxy_protocol == ProxyProtocol::On,
             handshakes_pending: config.limits.handshakes_pending,
         })
-    }
-}
-
-impl Bound {
-    fn bind(config: &Config) -> Result<Self, AssemblyError> {
-        let refuse = |listener, address| {
-            move |source| AssemblyError::Bind {
-                listener,
-                address,
-                source,
-            }
-        };
-        let wanted = config.listeners.main.address;
-        // One listener per worker where the system spreads connections over them.
-        let count = if cfg!(target_os = "linux") {
-            live::workers(config)
-        } else {
-            1
-        };
-        let first = front::bind(wanted, count > 1).map_err(refuse("main", wanted))?;
-        // Port 0 is chosen once, for all.
-        let address = first.local_addr().map_err(refuse("main", wanted))?;
-        let mut main = vec![first];
-        for _ in 1..count {
-            main.push(front::bind(address, true).map_err(refuse("main", address))?);
-        }
-        let wanted = config.listeners.admin.address;
-        let admin = front::bind(wanted, false).map_err(refuse("admin", wanted))?;
-        Ok(Self { main, admin })
-    }
-
-    /// Says what is bound, and returns what there is to say once everything runs.
-    fn announce(&self, config: &Config) -> String {
-        let mut welcome = "ready".to_owned();
-        let address = |listener: Option<&TcpListener>| {
-            listener.and_then(|listener| listener.local_addr().ok())
-        };
-        if let Some(main) = address(self.main.first()) {
-            let is_tls = config.listeners.main.tls.is_some();
-            info!(listener = "main", address = %main, tls = is_tls, "listening");
-            if config.demo.is_on() {
-                let scheme = if is_tls { "https" } else { "http" };
-                // An address that stands for all is none that a browser can open.
-                let host = match main.ip() {
-                    ip if !ip.is_unspecified() => ip,
-                    IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                    IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-                };
-                let url = SocketAddr::new(host, main.port());
-                welcome = format!("ready; open {scheme}://{url}/ in a browser to try it");
-            }
-        }
-        if let Some(admin) = address(Some(&self.admin)) {
-            let is_tls = config.listeners.admin.tls.is_some();
-            info!(listener = "admin", address = %admin, tls = is_tls, "listening");
-        }
-        welcome
-    }
-}
-
-impl ReloadMetrics {
-    fn new(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register(
-            "tidegate_reloads_applied",
-            "Configurations put into force while running",
-            metrics.applied.clone(),
-        );
-        registry.register(
-            "tidegate_reloads_refused",
-            "Configurations refused while running, the old one kept",
-            metrics.refused.clone(),
-        );
-        metrics
     }
 }
 
@@ -452,33 +364,6 @@ async fn drain(config: &Config, parts: &Parts, accepting: &CancellationToken, fl
     // The delay is a part of the grace.
     let left = config.drain.grace.saturating_sub(config.drain.delay);
     fleet.drain(parts.clock, config.drain.rate, left).await;
-}
-
-/// What a gateway measures, as the reference page lists it.
-///
-/// # Errors
-///
-/// If the metrics can't be written down.
-pub fn metrics_reference() -> Result<String, std::fmt::Error> {
-    let (registry, _metrics) = registry(Figures {
-        bus: Arc::new(MemoryBus::new(&MemoryConfig::default())),
-        key_sets: Arc::default(),
-        revocations: Arc::default(),
-        // As if there were TLS, which has a figure more.
-        certificate_expiry: Box::new(|| Some(0)),
-    });
-    admin::metrics::reference_markdown(&registry)
-}
-
-fn registry(figures: Figures) -> (Registry, Metrics) {
-    let mut registry = Registry::default();
-    let metrics = Metrics {
-        edge: Arc::new(edge::metrics::Metrics::new(&mut registry)),
-        http: HttpMetrics::new(&mut registry),
-        reload: ReloadMetrics::new(&mut registry),
-    };
-    registry.register_collector(Box::new(figures));
-    (registry, metrics)
 }
 
 /// An error with its causes, in one line.

@@ -1,0 +1,68 @@
+//! Where the parts count, and the registry that shows it.
+
+use std::sync::Arc;
+
+use admin::HttpMetrics;
+use bus::{MemoryBus, MemoryConfig};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+
+use super::figures::Figures;
+
+/// Where the parts count.
+pub(super) struct Metrics {
+    pub(super) edge: Arc<edge::metrics::Metrics>,
+    pub(super) http: HttpMetrics,
+    pub(super) reload: ReloadMetrics,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct ReloadMetrics {
+    pub(super) applied: Counter,
+    pub(super) refused: Counter,
+}
+
+/// A registry with everything in it, and where to count.
+pub(super) fn registry(figures: Figures) -> (Registry, Metrics) {
+    let mut registry = Registry::default();
+    let metrics = Metrics {
+        edge: Arc::new(edge::metrics::Metrics::new(&mut registry)),
+        http: HttpMetrics::new(&mut registry),
+        reload: ReloadMetrics::new(&mut registry),
+    };
+    registry.register_collector(Box::new(figures));
+    (registry, metrics)
+}
+
+/// What a gateway measures, as a table in Markdown.
+///
+/// # Errors
+///
+/// If the metrics can't be written down.
+pub fn reference() -> Result<String, std::fmt::Error> {
+    let (registry, _metrics) = registry(Figures {
+        bus: Arc::new(MemoryBus::new(&MemoryConfig::default())),
+        key_sets: Arc::default(),
+        revocations: Arc::default(),
+        // As if there were TLS, which has a figure more.
+        certificate_expiry: Box::new(|| Some(0)),
+    });
+    admin::metrics::reference_markdown(&registry)
+}
+
+impl ReloadMetrics {
+    fn new(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "tidegate_reloads_applied",
+            "Configurations put into force while running",
+            metrics.applied.clone(),
+        );
+        registry.register(
+            "tidegate_reloads_refused",
+            "Configurations refused while running, the old one kept",
+            metrics.refused.clone(),
+        );
+        metrics
+    }
+}
