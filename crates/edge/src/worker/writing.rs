@@ -20,7 +20,7 @@ use crate::metrics::Tally;
 const WRITE_CHUNK: usize = 64 * 1024;
 
 /// Emptied queues kept for the next connections.
-const SPARE_QUEUES: usize = 1_024;
+const SPARE_QUEUES: usize = 256;
 
 impl Worker {
     /// Spreads what the bus delivered.
