@@ -84,6 +84,11 @@ fn sdk_suite() -> anyhow::Result<Counts> {
     node.arg("--test-reporter=tap")
         .arg(format!("--test-reporter-destination={}", tap.display()));
     node.args(files);
+    // Cargo puts what it builds into one folder, which need not be `target`.
+    node.env(
+        "TIDEGATE_BIN",
+        std::env::current_exe()?.with_file_name("tidegate"),
+    );
     let ended = run::run(&mut node);
     let counts = tap_counts(&std::fs::read_to_string(&tap).unwrap_or_default());
     if counts.failed == 0 {
