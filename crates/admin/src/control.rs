@@ -297,7 +297,7 @@ pub struct Connection {
     /// The user; empty means anonymous.
     pub user: String,
     /// The client's address, as the access rules see it.
-    pub address: std::net::SocketAddr,
+    pub address: std::net::IpAddr,
     /// `websocket`, `http_stream` or `sse`.
     pub transport: &'static str,
     /// `json` or `protobuf`.

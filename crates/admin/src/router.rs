@@ -233,7 +233,8 @@ async fn guard<C: Control + Operator>(
         }
         Admission::Refused(response) => {
             shared.metrics.refused(Area::Admin);
-            tracing::debug!(path, ?peer, "admin request without a valid token");
+            let peer = peer.map(tracing::field::display);
+            tracing::debug!(path, peer, "admin request without a valid token");
             response
         }
     }

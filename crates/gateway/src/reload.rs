@@ -144,6 +144,9 @@ impl Reloader {
             let outcome = self.reload(&mut apply);
             // A file that stays wrong is not news each time the poll looks at it.
             if cause != POLL || outcome != last {
+                if matches!((&last, &outcome), (Outcome::Refused(_), Outcome::Unchanged)) {
+                    info!(cause, "configuration is again the one in force");
+                }
                 log(&outcome, cause);
                 observe(&outcome);
             }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::code::ErrorCode;
 use crate::subject::Pattern;
 
 /// Limits and timers of a client connection.
@@ -322,6 +323,26 @@ impl Namespaces {
     /// The longest channel name in bytes.
     pub fn max_length(&self) -> usize {
         self.max_length
+    }
+
+    /// The options of a channel whose name is as it should be: not too long, in a
+    /// namespace there is (else 102), and of ASCII or what `channel_regex` asks for
+    /// (else 107).
+    pub fn look_up(&self, channel: &str) -> Result<&Arc<ResolvedOptions>, ErrorCode> {
+        if channel.len() > self.max_length {
+            return Err(ErrorCode::BadRequest);
+        }
+        let resolved = self.resolve(channel).ok_or(ErrorCode::UnknownChannel)?;
+        let rest = channel.split_once(':').map_or(channel, |(_, rest)| rest);
+        let named_well = match &resolved.regex {
+            Some(regex) => regex.is_match(rest),
+            None => channel.is_ascii(),
+        };
+        if named_well {
+            Ok(resolved)
+        } else {
+            Err(ErrorCode::BadRequest)
+        }
     }
 
     /// The options of a channel; `None` if it names a namespace that is not configured.

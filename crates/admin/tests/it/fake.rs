@@ -269,7 +269,7 @@ fn connection(client: &str) -> Connection {
         } else {
             String::new()
         },
-        address: "192.0.2.1:5000".parse().unwrap(),
+        address: "192.0.2.1".parse().unwrap(),
         transport: "websocket",
         encoding: "json",
         connected_at: 1_700_000_000,

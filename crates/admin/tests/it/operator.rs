@@ -97,7 +97,7 @@ async fn connections_come_in_pages() {
         .json();
     assert_eq!(
         page,
-        json!({"connections": [{"client": "c200", "user": "eve", "address": "192.0.2.1:5000",
+        json!({"connections": [{"client": "c200", "user": "eve", "address": "192.0.2.1",
         "transport": "websocket", "encoding": "json", "connected_at": 1_700_000_000,
         "channels": 1, "queue_bytes": 0}]})
     );

@@ -14,7 +14,16 @@ const STYLE: &str = include_str!("../../playground/style.css");
 
 /// Answers what is no client transport.
 pub(super) fn answer(asked: &Asked, path: &str) -> Reply {
+    // Browsers ask for it unasked; no page of ours has one.
+    if path == "/favicon.ico" {
+        return reply::empty(StatusCode::NO_CONTENT);
+    }
     let Some(demo) = &asked.live.demo else {
+        if path == "/" {
+            let message =
+                "not found: the playground is part of the demo, which is off (demo.enabled)";
+            return refuse(asked, StatusCode::NOT_FOUND, "path", message);
+        }
         return refuse(asked, StatusCode::NOT_FOUND, "path", "not found");
     };
     let method = asked.request.method();

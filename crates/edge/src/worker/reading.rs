@@ -133,7 +133,7 @@ impl Worker {
                     self.metrics.frame_error(error.reason_label());
                     tracing::debug!(slot, %error, "frame was refused");
                     self.metrics.disconnected(error.close_code());
-                    self.begin_websocket_close(slot, error.close_code(), error.reason_label());
+                    self.begin_websocket_close(slot, error.close_code(), &error.to_string());
                     break;
                 }
             }

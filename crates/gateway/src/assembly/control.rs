@@ -1,7 +1,6 @@
 //! What the admin face asks, carried out on fleet and bus.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +21,7 @@ use edge::fleet::{Fleet, Glimpse, Select};
 use edge::live::Current;
 use lifecycle::{CancellationToken, Clock, Tasks};
 use protocol::channel::Channel;
-use protocol::code::{Disconnect, UnsubscribeCode};
+use protocol::code::{Disconnect, ErrorCode, UnsubscribeCode};
 use protocol::codec::Encoding;
 use protocol::message::{ClientInfo, StreamPosition};
 use protocol::session::{ClientId, Operation, ServerSubscribe};
@@ -60,15 +59,15 @@ impl Gateway {
 
     /// The options of a channel that is named well enough to exist.
     fn options(&self, channel: &str) -> Result<Arc<ResolvedOptions>, ApiError> {
-        let live = self.current.load();
-        let namespaces = &live.session.namespaces;
-        if channel.is_empty() || channel.len() > namespaces.max_length() {
+        if channel.is_empty() {
             return Err(ApiError::BadRequest);
         }
-        namespaces
-            .resolve(channel)
-            .map(Arc::clone)
-            .ok_or(ApiError::UnknownChannel)
+        let live = self.current.load();
+        match live.session.namespaces.look_up(channel) {
+            Ok(resolved) => Ok(Arc::clone(resolved)),
+            Err(ErrorCode::UnknownChannel) => Err(ApiError::UnknownChannel),
+            Err(_) => Err(ApiError::BadRequest),
+        }
     }
 }
 
@@ -440,7 +439,7 @@ fn connection(glimpse: &Glimpse) -> Connection {
     Connection {
         client: glimpse.client.to_string(),
         user: glimpse.user.clone(),
-        address: SocketAddr::new(glimpse.address, 0),
+        address: glimpse.address,
         transport: match glimpse.flavor.framing {
             Framing::WebSocket { .. } => "websocket",
             Framing::Stream => "http_stream",

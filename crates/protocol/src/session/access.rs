@@ -24,23 +24,7 @@ impl Session {
         cx: Context<'a>,
         channel: &str,
     ) -> Result<&'a Arc<ResolvedOptions>, ErrorCode> {
-        let namespaces = &cx.settings.namespaces;
-        if channel.len() > namespaces.max_length() {
-            return Err(ErrorCode::BadRequest);
-        }
-        let resolved = namespaces
-            .resolve(channel)
-            .ok_or(ErrorCode::UnknownChannel)?;
-        let rest = channel.split_once(':').map_or(channel, |(_, rest)| rest);
-        let named_well = match &resolved.regex {
-            Some(regex) => regex.is_match(rest),
-            None => channel.is_ascii(),
-        };
-        if named_well {
-            Ok(resolved)
-        } else {
-            Err(ErrorCode::BadRequest)
-        }
+        cx.settings.namespaces.look_up(channel)
     }
 
     /// Whether the client may subscribe without a token.
