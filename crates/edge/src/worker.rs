@@ -151,7 +151,7 @@ impl Worker {
             outputs: Vec::new(),
             dirty: Vec::new(),
             unread: Vec::new(),
-            spare_queues: Vec::new(),
+            spare_queues: queue::SpareQueues::default(),
             metrics: around.metrics,
             tally: Tally::default(),
             is_stopping: false,

@@ -117,9 +117,7 @@ impl Worker {
         if connection.stage != Stage::Open {
             return;
         }
-        let queue = connection
-            .queue
-            .get_or_insert_with(|| self.spare_queues.pop().unwrap_or_default());
+        let queue = self.spare_queues.fill(&mut connection.queue);
         match connection.flavor.framing {
             Framing::WebSocket { .. } => {
                 let payload = websocket::close_payload(disconnect.code, &disconnect.reason);
@@ -154,9 +152,7 @@ impl Worker {
         if connection.stage != Stage::Open {
             return;
         }
-        let queue = connection
-            .queue
-            .get_or_insert_with(|| self.spare_queues.pop().unwrap_or_default());
+        let queue = self.spare_queues.fill(&mut connection.queue);
         let payload = websocket::close_payload(code, reason);
         websocket::encode_frame(
             queue.control_mut(),

@@ -26,8 +26,29 @@ pub(crate) struct SendQueue {
     holds_strict: bool,
 }
 
-/// Emptied queues, boxed as they lie in connections.
-pub(crate) type SpareQueues = Vec<Box<SendQueue>>;
+/// Emptied queues kept for the next connections, boxed as they lie in those.
+#[derive(Debug, Default)]
+pub(crate) struct SpareQueues {
+    #[expect(clippy::vec_box, reason = "the boxes change hands")]
+    queues: Vec<Box<SendQueue>>,
+}
+
+impl SpareQueues {
+    /// The queue that is there, or a spare one put there.
+    pub(crate) fn fill<'a>(&mut self, place: &'a mut Option<Box<SendQueue>>) -> &'a mut SendQueue {
+        place.get_or_insert_with(|| self.queues.pop().unwrap_or_default())
+    }
+
+    /// Takes a queue that has been emptied and trimmed.
+    pub(crate) fn keep(&mut self, queue: Box<SendQueue>) {
+        if self.queues.len() < SPARE_MAX {
+            self.queues.push(queue);
+        }
+    }
+}
+
+/// More spare queues than this are given back to the allocator.
+const SPARE_MAX: usize = 256;
 
 /// What became of a publication that was to be queued.
 #[derive(Debug, PartialEq, Eq)]

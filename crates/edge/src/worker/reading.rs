@@ -168,9 +168,7 @@ impl Worker {
         if connection.stage != Stage::Open {
             return;
         }
-        let queue = connection
-            .queue
-            .get_or_insert_with(|| self.spare_queues.pop().unwrap_or_default());
+        let queue = self.spare_queues.fill(&mut connection.queue);
         if queue.control_bytes() < limit {
             let out = queue.control_mut();
             websocket::encode_frame(out, OpCode::Pong, true, false, None, payload);

@@ -19,9 +19,6 @@ use crate::metrics::Tally;
 /// Bytes gathered for one write.
 const WRITE_CHUNK: usize = 64 * 1024;
 
-/// Emptied queues kept for the next connections.
-const SPARE_QUEUES: usize = 256;
-
 impl Worker {
     /// Spreads what the bus delivered.
     pub(super) fn deliver(&mut self, message: &Message) {
@@ -60,9 +57,7 @@ impl Worker {
         if protocol::codec::encode_reply(flavor.encoding, reply, &mut self.scratch).is_err() {
             return self.end_session(slot, Disconnect::INAPPROPRIATE_PROTOCOL);
         }
-        let queue = connection
-            .queue
-            .get_or_insert_with(|| self.spare_queues.pop().unwrap_or_default());
+        let queue = self.spare_queues.fill(&mut connection.queue);
         if queue.control_bytes() + self.scratch.len() > limit {
             self.tally.dropped_slow += 1;
             return self.end_session(slot, Disconnect::SLOW);
@@ -160,9 +155,7 @@ impl Worker {
             .is_none_or(|queue| queue.is_strict());
         if is_done && let Some(mut queue) = connection.queue.take() {
             queue.trim();
-            if self.spare_queues.len() < SPARE_QUEUES {
-                self.spare_queues.push(queue);
-            }
+            self.spare_queues.keep(queue);
         }
         match connection.stage {
             Stage::Open => {
@@ -208,9 +201,7 @@ impl Receiver for Spread<'_> {
         if connection.stage != Stage::Open {
             return;
         }
-        let queue = connection
-            .queue
-            .get_or_insert_with(|| self.spare.pop().unwrap_or_default());
+        let queue = self.spare.fill(&mut connection.queue);
         match queue.push_data(frame, policy, self.limit) {
             Queued::Waiting => {}
             Queued::Conflated { dropped } => self.tally.dropped_conflated += dropped as u64,
