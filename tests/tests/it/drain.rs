@@ -61,3 +61,20 @@ fn second_signal_ends_at_once() -> anyhow::Result<()> {
     drop(client);
     Ok(())
 }
+
+/// Two processes on one port would split the clients between two buses.
+#[test]
+fn port_of_another_gateway_is_refused() -> anyhow::Result<()> {
+    let first = Gateway::start(&config(""))?;
+    let address = format!("main: {{ address: \"{}\" }}", first.main_addr());
+    let second = config("").replace("main: { address: \"127.0.0.1:0\" }", &address);
+    assert!(second.contains(&address));
+    let error = Gateway::start(&second)
+        .map(drop)
+        .expect_err("the port is taken");
+    assert!(
+        format!("{error:#}").contains("could not be bound"),
+        "{error:#}"
+    );
+    Ok(())
+}

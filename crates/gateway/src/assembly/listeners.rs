@@ -31,6 +31,10 @@ impl Bound {
         } else {
             1
         };
+        // A shared port would be shared with another process as well, which has another
+        // bus: half of the clients would miss the other half's messages. So it is taken
+        // alone once, to see that nobody else has it.
+        drop(front::bind(wanted, false).map_err(refuse("main", wanted))?);
         let first = front::bind(wanted, count > 1).map_err(refuse("main", wanted))?;
         // Port 0 is chosen once, for all.
         let address = first.local_addr().map_err(refuse("main", wanted))?;
