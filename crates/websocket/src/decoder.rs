@@ -134,14 +134,6 @@ impl Decoder {
         outcome
     }
 
-    /// Whether a header, a frame or a message has begun and not ended.
-    ///
-    /// A connection that stays so for long deserves a deadline.
-    #[must_use]
-    pub fn is_unfinished(&self) -> bool {
-        self.unfinished.is_some()
-    }
-
     /// Heap bytes held by what is unfinished; 0 for a resting connection.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
