@@ -13,4 +13,6 @@ pub mod duration;
 pub mod message;
 pub mod session;
 pub mod settings;
+pub mod stratix;
+
 pub mod subject;

@@ -1,0 +1,4 @@
+//! One call through one policy to what lies behind the gateway.
+#![warn(missing_docs)]
+
+pub mod ws_agent;

@@ -1,0 +1,7 @@
+//! Agents behind WebSocket connections: one shared connection per agent.
+
+mod delivery;
+mod target;
+
+pub use delivery::{Answer, AnswerKind, Delivery, DeliveryBody, Outcome};
+pub use target::{AgentAuth, DataEncoding, Peer, Secret, Target};
