@@ -24,6 +24,8 @@ pub struct Record {
     pub priority: Priority,
     /// When it was accepted, in milliseconds since the Unix epoch.
     pub at_ms: u64,
+    /// The caller's own key of it, given back by a recovery.
+    pub key: u128,
     /// The contents.
     pub payload: Bytes,
 }
@@ -72,6 +74,8 @@ pub struct Entry {
     pub priority: Priority,
     /// When it was accepted, in milliseconds since the Unix epoch.
     pub at_ms: u64,
+    /// The caller's own key of it.
+    pub key: u128,
     /// Attempts noted.
     pub attempts: u32,
     /// When the first attempt was noted, in milliseconds since the Unix epoch.
