@@ -1,5 +1,7 @@
 //! Installs what the tests need and nothing that is there already.
 
+mod suites;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -10,8 +12,12 @@ use crate::run::{self, Report};
 /// Installs what is missing; `rivals` adds what the benchmarks compare against.
 pub(crate) fn install(report: &mut Report, rivals: bool) {
     report.step(
-        "deps: Debian packages (C compiler, Node.js 18 or newer, curl, OpenSSL, Chromium)",
+        "deps: Debian packages (C compiler, Node.js 18 or newer, curl, OpenSSL, Chromium, Redis)",
         system_packages,
+    );
+    report.step(
+        "deps: nats-server from a newer suite of Debian, into the target folder",
+        nats_server,
     );
     report.step("deps: npm packages of tests/sdk", npm_packages);
     if rivals {
@@ -48,6 +54,9 @@ fn system_packages() -> anyhow::Result<()> {
     if browser().is_none() {
         missing.push("chromium");
     }
+    if !exists("redis-server") {
+        missing.push("redis-server");
+    }
     if missing.is_empty() {
         println!("    all there");
         return Ok(());
@@ -66,6 +75,35 @@ fn system_packages() -> anyhow::Result<()> {
     ensure!(
         node_is_recent(),
         "the Node.js of this system is older than 18; install a newer one"
+    );
+    Ok(())
+}
+
+/// Its own release of Debian has none that is recent enough: acknowledgements of older ones
+/// come before the disk has the message, and lose more than that.
+fn nats_server() -> anyhow::Result<()> {
+    let recent = |program: &str| {
+        let said = run::output(&format!("{program} --version")).unwrap_or_default();
+        suites::version(&said).is_some_and(|version| version >= NATS_VERSION_MIN)
+    };
+    if recent("nats-server") {
+        println!("    all there: nats-server on the path");
+        return Ok(());
+    }
+    let folder = suites::services_folder()?.join("nats-server");
+    let program = folder.join("usr/sbin/nats-server");
+    let program = program
+        .to_str()
+        .filter(|path| !path.contains(char::is_whitespace))
+        .context("the target folder's path has a space or is not UTF-8")?;
+    if recent(program) {
+        println!("    all there: {program}");
+        return Ok(());
+    }
+    suites::unpack("nats-server", NATS_VERSION_MIN, &folder)?;
+    ensure!(
+        recent(program),
+        "the unpacked {program} does not start or is too old"
     );
     Ok(())
 }
@@ -125,3 +163,6 @@ fn exists(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
+
+/// Oldest nats-server the tests and benchmarks accept.
+const NATS_VERSION_MIN: (u32, u32) = (2, 15);

@@ -11,6 +11,7 @@ pub mod crowd;
 pub mod gateway;
 pub mod http;
 pub mod log;
+pub mod services;
 pub mod token;
 
 pub use client::{Client, ClientError, Close, Handshake};
