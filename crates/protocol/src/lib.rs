@@ -5,10 +5,12 @@
 //! time and chance are arguments.
 #![warn(missing_docs)]
 
+pub mod agent;
 pub mod channel;
 pub mod claims;
 pub mod code;
 pub mod codec;
+pub mod dialect;
 pub mod duration;
 pub mod message;
 pub mod session;

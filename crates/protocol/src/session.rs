@@ -25,6 +25,7 @@ mod connect;
 mod operations;
 mod output;
 mod recovery;
+mod relay;
 mod subscribe;
 mod subscription;
 mod waiting;
@@ -34,6 +35,7 @@ pub use output::{
     HistoryAsk, Output, Published, Recover, Request, Response, SubscribeAsk, Subscribed,
 };
 pub use recovery::Recovery;
+pub use relay::{Told, Via};
 pub use subscription::Subscription;
 
 use bytes::Bytes;
@@ -41,6 +43,7 @@ use bytes::Bytes;
 use crate::claims::ConnectionClaims;
 use crate::code::{Disconnect, ErrorCode, UnsubscribeCode};
 use crate::codec::{self, Encoding};
+use crate::dialect::{Dialect, Pulse};
 use crate::message::{ClientInfo, Command, Push, Reply};
 use crate::settings::{ClientSettings, Namespaces};
 use waiting::{Step, Waiting};
@@ -91,6 +94,8 @@ pub struct Settings {
     /// Most bytes of frames kept while a request is under way (3013); each frame counts 16
     /// more. Should hold one frame of the largest size at least.
     pub backlog_max: usize,
+    /// How Stratix connections are kept alive.
+    pub stratix_pulse: Pulse,
     /// The server's version, for the connect reply.
     pub version: &'static str,
     /// This node's id, for the connect reply of emulated transports.
@@ -141,6 +146,7 @@ pub struct Session {
     /// The secret of an emulated transport.
     emulated: Option<Box<u128>>,
     encoding: Encoding,
+    dialect: Dialect,
     phase: Phase,
     /// A ping was sent and its pong has not come.
     pong_awaited: bool,
@@ -174,7 +180,7 @@ enum Phase {
 }
 
 impl Session {
-    /// A session that waits for its connect command.
+    /// A session that waits for its connect command, or for [`Session::begin`].
     pub fn new(
         cx: Context<'_>,
         client: ClientId,
@@ -182,7 +188,27 @@ impl Session {
         encoding: Encoding,
         verified: Option<ConnectionClaims>,
     ) -> Self {
+        Self::of_dialect(
+            cx,
+            Dialect::Centrifuge,
+            client,
+            transport,
+            encoding,
+            verified,
+        )
+    }
+
+    /// As [`Session::new`], for a client of this dialect.
+    pub fn of_dialect(
+        cx: Context<'_>,
+        dialect: Dialect,
+        client: ClientId,
+        transport: Transport,
+        encoding: Encoding,
+        verified: Option<ConnectionClaims>,
+    ) -> Self {
         Self {
+            dialect,
             client: client.0.to_ne_bytes(),
             emulated: match transport {
                 Transport::WebSocket => None,
@@ -317,6 +343,11 @@ impl Session {
     /// How frames are encoded.
     pub fn encoding(&self) -> Encoding {
         self.encoding
+    }
+
+    /// What the client speaks.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// How the client is connected.
@@ -472,17 +503,21 @@ impl Session {
     }
 
     fn ping(&mut self, cx: Context<'_>, out: &mut Vec<Output>) {
-        let client = &cx.settings.client;
-        if client.ping_interval.is_zero() {
+        let pulse = self.dialect.pulse(cx.settings);
+        if pulse.interval.is_zero() {
             self.alarm_ms = u64::MAX;
             return;
         }
-        out.push(Output::Reply(Reply::default()));
-        self.pong_awaited = !client.pong_timeout.is_zero();
-        let patience = if self.pong_awaited {
-            client.pong_timeout
+        out.push(if self.dialect.profile().pings_in_protocol {
+            Output::Reply(Reply::default())
         } else {
-            client.ping_interval
+            Output::Ping
+        });
+        self.pong_awaited = !pulse.timeout.is_zero();
+        let patience = if self.pong_awaited {
+            pulse.timeout
+        } else {
+            pulse.interval
         };
         self.alarm_ms = cx.now.mono_ms + millis(patience);
     }
@@ -491,11 +526,15 @@ impl Session {
         if !(self.phase == Phase::Connected && self.pong_awaited) {
             return self.close(Disconnect::BAD_REQUEST, out);
         }
+        self.pong_came(cx);
+    }
+
+    fn pong_came(&mut self, cx: Context<'_>) {
         self.pong_awaited = false;
         // The next ping keeps its rhythm: it counts from the last one, not from the pong.
-        let client = &cx.settings.client;
-        let pinged_ms = self.alarm_ms.saturating_sub(millis(client.pong_timeout));
-        self.alarm_ms = (pinged_ms + millis(client.ping_interval)).max(cx.now.mono_ms + 1);
+        let pulse = self.dialect.pulse(cx.settings);
+        let pinged_ms = self.alarm_ms.saturating_sub(millis(pulse.timeout));
+        self.alarm_ms = (pinged_ms + millis(pulse.interval)).max(cx.now.mono_ms + 1);
     }
 
     /// A leaky bucket in one number (GCRA).

@@ -198,6 +198,11 @@ pub struct ChannelOptions {
     pub allow_presence_for_anonymous: bool,
     /// Lets the user ids after the last `#` of a channel name subscribe.
     pub allow_user_limited_channels: bool,
+    /// What is published here goes to the user's agent, and only that user may come: the
+    /// relay's own namespace, never a configured one.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub relay: bool,
     /// Lets clients subscribe to subject patterns (`*`, `>`) within the namespace.
     pub allow_wildcard_subscribe: bool,
     /// Regular expression for the part of the name after the namespace; replaces the

@@ -29,6 +29,9 @@ impl Session {
 
     /// Whether the client may subscribe without a token.
     pub(super) fn may_subscribe(&self, channel: &str, options: &ChannelOptions) -> bool {
+        if options.relay {
+            return self.owns(channel);
+        }
         if channel.starts_with('$') {
             return false;
         }

@@ -7,7 +7,7 @@ use super::access::{Action, is_wildcard};
 use super::output::{HistoryAsk, Output, Request};
 use super::subscribe::ttl;
 use super::subscription::Traits;
-use super::{Context, Session, Step, error, reply};
+use super::{Context, Session, Step, Via, error, reply};
 use crate::channel::Channel;
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenError};
 use crate::code::{Disconnect, ErrorCode, UnsubscribeCode};
@@ -58,6 +58,15 @@ impl Session {
         }
         if !self.may(Action::Publish, &request.channel, &resolved.options) {
             return error(out, id, ErrorCode::PermissionDenied);
+        }
+        if resolved.options.relay {
+            if !self.owns(&request.channel) {
+                return error(out, id, ErrorCode::PermissionDenied);
+            }
+            return out.push(Output::Submit {
+                via: Via::Publish(id),
+                data: request.data,
+            });
         }
         let sub = self
             .position_of(&request.channel)
@@ -165,6 +174,17 @@ impl Session {
         request: &RpcRequest,
         out: &mut Vec<Output>,
     ) {
+        if let Ok(resolved) = self.look_up(cx, &request.method)
+            && resolved.options.relay
+        {
+            if !self.owns(&request.method) {
+                return error(out, id, ErrorCode::PermissionDenied);
+            }
+            return out.push(Output::Submit {
+                via: Via::Rpc(id),
+                data: request.data.clone(),
+            });
+        }
         if !cx.settings.rpc_ping {
             return error(out, id, ErrorCode::NotAvailable);
         }

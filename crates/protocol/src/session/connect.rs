@@ -211,7 +211,8 @@ impl Session {
     fn welcome(&mut self, cx: Context<'_>, connecting: Connecting, out: &mut Vec<Output>) {
         let client = &cx.settings.client;
         self.phase = Phase::Connected;
-        let interval_ms = millis(client.ping_interval);
+        let pulse = self.dialect.pulse(cx.settings);
+        let interval_ms = millis(pulse.interval);
         // Spread the first pings over half an interval; the id is as good as dice.
         let spread_ms = (self.client().0 as u64) % (interval_ms / 2).max(1);
         self.alarm_ms = match interval_ms {
@@ -228,7 +229,7 @@ impl Session {
             subs: connecting.done,
             // In whole seconds, of which none would mean "never".
             ping: u32::try_from(interval_ms.div_ceil(1_000)).unwrap_or(u32::MAX),
-            pong: interval_ms > 0 && !client.pong_timeout.is_zero(),
+            pong: interval_ms > 0 && !pulse.timeout.is_zero(),
             ..ConnectResult::default()
         };
         if client.connect_include_server_time {
@@ -238,9 +239,13 @@ impl Session {
             result.session = uuid::Uuid::from_u128(session).hyphenated().to_string();
             cx.settings.node.clone_into(&mut result.node);
         }
-        reply(out, connecting.id, |reply| {
-            reply.connect = Some(result.into());
-        });
+        if self.dialect.profile().logs_in_by_command {
+            reply(out, connecting.id, |reply| {
+                reply.connect = Some(result.into());
+            });
+        } else {
+            out.push(Output::Begun);
+        }
         for index in 0..self.subs.len() {
             self.announce(index, out);
         }
@@ -258,6 +263,10 @@ impl Session {
     }
 
     fn refuse(&mut self, id: u32, code: ErrorCode, out: &mut Vec<Output>) {
+        if !self.dialect.profile().logs_in_by_command {
+            // There is no command to answer.
+            return self.close(Disconnect::INTERNAL_SERVER_ERROR, out);
+        }
         self.phase = Phase::Refused;
         // The client does not know of those that were made; nothing of them may reach it.
         out.extend(

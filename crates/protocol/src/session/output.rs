@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Subscription;
+use super::{Subscription, Via};
 use crate::channel::Channel;
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenError};
 use crate::code::{Disconnect, ErrorCode};
@@ -21,6 +21,18 @@ pub enum Output {
     Reply(Reply),
     /// Carry it out and call `resume` with the answer.
     Request(Request),
+    /// Send a WebSocket ping.
+    Ping,
+    /// The session of a client that was known before the upgrade has begun.
+    Begun,
+    /// Hand a message to the client's agent and call `told` with what became of it. The
+    /// session goes on meanwhile.
+    Submit {
+        /// The command to be answered.
+        via: Via,
+        /// The message object, or a JSON string.
+        data: Bytes,
+    },
     /// Publish that this client joined.
     Join {
         /// Where.

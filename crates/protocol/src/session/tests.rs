@@ -8,5 +8,6 @@ mod operations;
 mod play;
 mod recovery;
 mod refresh;
+mod relay;
 mod subscribe;
 mod time;

@@ -21,6 +21,7 @@
 mod bus;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -32,6 +33,7 @@ use super::super::{
 use crate::claims::{ConnectionClaims, Overrides};
 use crate::code::{Disconnect, UnsubscribeCode};
 use crate::codec::{Encoding, encode_reply};
+use crate::dialect::Pulse;
 use crate::message::{Publication, StreamPosition};
 use crate::settings::{ChannelSettings, ClientSettings, Namespaces};
 
@@ -358,6 +360,10 @@ pub(super) fn settings() -> Settings {
         namespaces: Namespaces::new(&channels).unwrap(),
         rpc_ping: true,
         backlog_max: 4_096,
+        stratix_pulse: Pulse {
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(30),
+        },
         version: "1.0.0",
         node: "node".to_owned(),
     }
@@ -392,6 +398,9 @@ fn take_request(said: &mut VecDeque<Said>, out: Vec<Output>) -> Option<Request> 
                 said.push_back(Said::Reply(serde_json::from_slice(&text).unwrap()));
             }
             Output::Request(asked) => request = Some(asked),
+            Output::Ping => said.push_back(Said::Ask("ping")),
+            Output::Begun => said.push_back(Said::Ask("begun")),
+            Output::Submit { .. } => said.push_back(Said::Ask("submit")),
             Output::Join { channel, info } => {
                 let info = serde_json::to_value(info.as_ref()).unwrap();
                 said.push_back(Said::Join(channel.to_string(), info));
