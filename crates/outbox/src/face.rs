@@ -163,9 +163,8 @@ pub struct Figures {
     pub sync_p99_seconds: f64,
     /// Records found damaged.
     pub corrupt: u64,
+    /// Dead letters dropped because they were too old or too many.
+    pub dead_dropped: u64,
     /// Why it takes nothing any more, if so.
     pub failed: Option<Arc<str>>,
 }
-
-/// An outbox of one of the kinds.
-pub struct Outbox {}

@@ -6,8 +6,13 @@
 //! NATS JetStream. The contents of a record are the caller's.
 #![warn(missing_docs)]
 
+pub mod disk;
 mod face;
+pub mod jetstream;
+mod kinds;
+pub mod redis;
 
 pub use face::{
-    AppendError, Done, Entry, Figures, Mark, Outbox, Priority, ReadError, Record, RecordId, State,
+    AppendError, Done, Entry, Figures, Mark, Priority, ReadError, Record, RecordId, State,
 };
+pub use kinds::{Config, OpenError, Outbox, open};
