@@ -19,6 +19,9 @@ pub struct Target {
     pub agent_id: Arc<str>,
     /// Partial answers are wanted, too.
     pub deltas: bool,
+    /// A Stratix agent acknowledges every message. Otherwise this holds from its first
+    /// acknowledgement on, and until then a message counts as delivered when it is written.
+    pub acks: bool,
     /// How text in `data` is read.
     pub data_encoding: DataEncoding,
     /// Time to connect, handshakes included.
