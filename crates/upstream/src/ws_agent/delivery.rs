@@ -16,6 +16,8 @@ pub struct Delivery {
     pub body: DeliveryBody,
     /// MIME type; empty if unknown.
     pub content_type: Arc<str>,
+    /// The client said that the payload is compressed; it is passed on as it is.
+    pub compressed: bool,
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
     /// It may have reached the agent so long ago that the agent has forgotten its
