@@ -17,15 +17,18 @@
 //! - **Bounds.** Every collection has a limit in [`MemoryConfig`], and each says what
 //!   happens at it.
 //!
-//! Nothing here reads a clock: [`Now`] is an argument.
+//! [`MemoryBus`] does no I/O and reads no clock: [`Now`] is an argument.
+//! [`NatsConnection`] is the process's one connection to NATS.
 #![warn(missing_docs)]
 
 mod memory;
 mod message;
+mod nats;
 mod position;
 
 pub use memory::{MemoryBus, MemoryConfig, SinkId, Stats};
 pub use message::{Kind, Message, Publication};
+pub use nats::{NatsConfig, NatsConnection, NatsCredentials, NatsError, NatsState};
 pub use position::{Epoch, Position};
 /// The moment of a call: `mono_ms` decides what has expired, `unix_ms` dates publications.
 pub use protocol::session::Now;
