@@ -6,7 +6,7 @@ use super::none;
 use crate::run;
 
 /// Crates that are functions of their arguments.
-const PURE: &[&str] = &["crates/websocket/", "crates/protocol/"];
+const PURE: &[&str] = &["crates/websocket/", "crates/protocol/", "crates/policy/"];
 
 /// What a pure crate may not name. The manifests cannot stop the standard library's share of it.
 const IMPURE: &[&str] = &[
