@@ -1,4 +1,5 @@
-//! Tokens to identities: JWT, key sets, revocation, administrator tokens.
+//! Tokens to identities: JWT, key sets, revocation, administrator tokens; signatures of
+//! messages.
 //!
 //! A [`Verifier`] is built from [`TokenSettings`] and answers with the claims of
 //! a token, or with why it was refused.
@@ -17,6 +18,7 @@ pub mod jwks;
 pub mod mint;
 pub mod revocation;
 pub mod settings;
+pub mod signature;
 pub mod verifier;
 
 mod claims;
@@ -28,4 +30,5 @@ pub use admin_token::{AdminTokens, same_secret};
 pub use jwks::KeySets;
 pub use revocation::{Revocation, Revocations};
 pub use settings::{Secret, SettingsError, TokenSettings};
+pub use signature::{SignatureSettings, Signatures};
 pub use verifier::Verifier;
