@@ -11,4 +11,6 @@
 
 pub mod config;
 pub mod drain;
+pub mod openclaw;
 pub mod reload;
+pub mod stratix;

@@ -13,6 +13,7 @@ mod autobahn;
 mod ci;
 mod deps;
 mod house;
+mod openclaw;
 mod run;
 mod suites;
 
@@ -45,6 +46,8 @@ enum Command {
     Ci,
     /// Runs the Autobahn WebSocket suite against both roles of the codec, all cases
     Autobahn(autobahn::Arguments),
+    /// Runs the relay against a real OpenClaw gateway from npm, with a stub for its model
+    Openclaw,
     /// Checks the house rules only (seconds, no build)
     House,
 }
@@ -63,6 +66,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 autobahn::run(&arguments)
             });
         }
+        Command::Openclaw => openclaw::run(&mut report),
         Command::House => house::check(&mut report),
     }
     Ok(report.finish())
