@@ -10,6 +10,7 @@ pub mod config;
 pub mod edge;
 pub mod protocol;
 pub mod session;
+pub mod stratix;
 pub mod websocket;
 
 /// A name, which is also that of the corpus folder, and a body.
@@ -26,6 +27,9 @@ pub const TARGETS: &[Target] = &[
     ("subject_patterns", protocol::subject_patterns),
     ("session_operations", session::operations),
     ("tokens", auth::tokens),
+    ("stratix_text", stratix::text),
+    ("stratix_binary", stratix::binary),
+    ("message_signatures", auth::message_signatures),
     ("config", config::file),
     ("proxy_header", edge::proxy_header),
     ("forwarded_for", edge::forwarded_for),
