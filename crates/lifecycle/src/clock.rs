@@ -1,6 +1,11 @@
 //! The one place where time is read.
+//!
+//! The monotonic time is the one that tokio's timers run on, so that both stand still
+//! together in a test that pauses it.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
 
 /// A monotonic clock that starts near zero, and the wall clock beside it.
 #[derive(Debug, Clone, Copy)]

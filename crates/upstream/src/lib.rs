@@ -1,4 +1,5 @@
 //! One call through one policy to what lies behind the gateway.
 #![warn(missing_docs)]
 
+pub mod guard;
 pub mod ws_agent;
