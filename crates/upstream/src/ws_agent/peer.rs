@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::openclaw;
-use super::{Answer, Delivery, Outcome};
+use super::identity::Identity;
+use super::{Answer, Delivery, Outcome, Peer, Target};
+use super::{openclaw, stratix_peer};
 
 /// What the link tells a peer.
 #[derive(Debug)]
@@ -144,13 +145,27 @@ pub(crate) struct Now {
 pub(crate) enum PeerState {
     /// Speaks the `OpenClaw` gateway protocol.
     OpenClaw(Box<openclaw::Peer>),
+    /// Speaks the Stratix message JSON.
+    Stratix(Box<stratix_peer::Peer>),
 }
 
 impl PeerState {
+    /// The peer that a target asks for, before its first connection.
+    pub(crate) fn new(target: &Arc<Target>, identity: &Arc<Identity>) -> Self {
+        match target.peer {
+            Peer::OpenClaw => {
+                let peer = openclaw::Peer::new(Arc::clone(target), Arc::clone(identity));
+                Self::OpenClaw(Box::new(peer))
+            }
+            Peer::Stratix => Self::Stratix(Box::new(stratix_peer::Peer::new(target))),
+        }
+    }
+
     /// Takes an input and appends what follows from it to `out`.
     pub(crate) fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
         match self {
             Self::OpenClaw(peer) => peer.handle(now, input, out),
+            Self::Stratix(peer) => peer.handle(now, input, out),
         }
     }
 
@@ -158,6 +173,16 @@ impl PeerState {
     pub(crate) fn deadline_ms(&self) -> u64 {
         match self {
             Self::OpenClaw(peer) => peer.deadline_ms(),
+            Self::Stratix(_) => u64::MAX,
+        }
+    }
+
+    /// Whether something that was delivered is still to be answered, so that the connection is
+    /// of use although nothing is said. Stratix agents do not tell.
+    pub(crate) fn expects_answers(&self) -> bool {
+        match self {
+            Self::OpenClaw(peer) => peer.expects_answers(),
+            Self::Stratix(_) => false,
         }
     }
 }
