@@ -11,7 +11,9 @@ pub mod crowd;
 pub mod gateway;
 pub mod http;
 pub mod log;
+pub mod openclaw;
 pub mod services;
+pub mod stratix_agent;
 pub mod token;
 
 pub use client::{Client, ClientError, Close, Handshake};

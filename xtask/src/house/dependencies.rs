@@ -18,7 +18,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("mio", &["edge", "perf"]),
     (
         "rustls",
-        &["edge", "gateway", "tidegate", "perf", "testkit", "e2e"],
+        &[
+            "edge", "upstream", "gateway", "tidegate", "perf", "testkit", "e2e",
+        ],
     ),
     ("jsonwebtoken", &["auth", "perf", "testkit"]),
     ("reqwest", &["auth"]),
