@@ -1,6 +1,7 @@
 //! The configuration file.
 
 use gateway::config::{Config, Place};
+use gateway::route_json;
 
 /// Any text is accepted or refused with places inside it, and what is accepted can be printed
 /// and read again with the same meaning.
@@ -28,5 +29,29 @@ pub fn file(data: &[u8]) {
                 }
             }
         }
+    }
+}
+
+/// Any bytes are read or refused with a reason. What the settings are taken from is an object
+/// to the reader of routes as well, every route is told once and in order, and a reader that
+/// has seen enough is left alone.
+pub fn route_json(data: &[u8]) {
+    let mut told = Vec::new();
+    let routes = route_json::routes(data, |index, route| {
+        told.push(index);
+        match route {
+            // A rule is made or refused with the key that is wrong.
+            Ok(route) => assert!(format!("{route:?}").starts_with("Route")),
+            Err((key, problem)) => assert!(!key.is_empty() && !problem.is_empty()),
+        }
+        told.len() < 8
+    });
+    assert!(told.len() <= 8, "more routes than asked for");
+    assert!(told.iter().copied().eq(0..told.len()), "{told:?}");
+    for refusal in [routes.map(drop).err(), route_json::settings(data).err()]
+        .into_iter()
+        .flatten()
+    {
+        assert!(!refusal.to_string().is_empty(), "a refusal says why");
     }
 }

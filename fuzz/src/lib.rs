@@ -8,9 +8,11 @@
 pub mod auth;
 pub mod config;
 pub mod edge;
+pub mod outbox;
 pub mod protocol;
 pub mod session;
 pub mod stratix;
+pub mod upstream;
 pub mod websocket;
 
 /// A name, which is also that of the corpus folder, and a body.
@@ -26,11 +28,15 @@ pub const TARGETS: &[Target] = &[
     ("protobuf_commands", protocol::protobuf_commands),
     ("subject_patterns", protocol::subject_patterns),
     ("session_operations", session::operations),
+    ("openclaw_frames", upstream::openclaw_frames),
     ("tokens", auth::tokens),
     ("stratix_text", stratix::text),
     ("stratix_binary", stratix::binary),
     ("message_signatures", auth::message_signatures),
+    ("outbox_envelope", outbox::envelope),
+    ("outbox_note", outbox::note),
     ("config", config::file),
+    ("route_json", config::route_json),
     ("proxy_header", edge::proxy_header),
     ("forwarded_for", edge::forwarded_for),
     ("percent_decoded", edge::percent_decoded),

@@ -5,10 +5,11 @@
 //! 1. the file becomes a tree in which every value knows its line and column
 //!    ([`document`]);
 //! 2. variables `TIDEGATE_…` are laid over it ([`environment`]);
-//! 3. keys and types are compared with the tree of keys, which follows from the settings'
+//! 3. what a `route.json` sets is laid below it ([`crate::route_json`]);
+//! 4. keys and types are compared with the tree of keys, which follows from the settings'
 //!    types ([`shape`], [`check`]);
-//! 4. the settings are read, secrets are fetched from where they refer to;
-//! 5. what a type can't say is checked: relations between keys, files that must be there
+//! 5. the settings are read, secrets are fetched from where they refer to;
+//! 6. what a type can't say is checked: relations between keys, files that must be there
 //!    ([`validate`]).
 //!
 //! Nothing is written and no address is resolved, so `tidegate check` can run anywhere.
@@ -18,8 +19,11 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use auth::settings::Reference;
+use auth::settings::{Reference, Resolver, Secret};
+
+use crate::route_json;
 
 mod check;
 mod document;
@@ -27,6 +31,7 @@ mod environment;
 mod error;
 mod listen;
 pub mod reference;
+mod relay;
 mod settings;
 mod shape;
 mod validate;
@@ -35,7 +40,12 @@ pub use environment::FILE_VARIABLE;
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use listen::{
     Access, AdminListener, Listeners, MainListener, Network, NetworkError, OriginError, OriginRule,
-    ProxyProtocol, Tls,
+    ProxyProtocol, RelayListener, Tls,
+};
+pub use relay::{
+    Ack, AgentAuth, AgentProtocol, AgentRate, AuthMode, Breaker, Buffer, BufferKind, ClientAuth,
+    ClientRate, DataEncoding, History, NatsBuffer, Overflow, Rates, RedisBuffer, Relay, Retries,
+    Route, Sync, Table,
 };
 pub use settings::{
     Admin, Bus, Client, Compression, Config, Demo, Drain, Emulation, ErrorMode, HttpApi,
@@ -66,9 +76,9 @@ impl Config {
         let files = RefCell::new(BTreeMap::new());
         let read = |path: &Path| {
             let content = std::fs::read(path)?;
-            let mut hasher = DefaultHasher::new();
-            content.hash(&mut hasher);
-            files.borrow_mut().insert(path.to_owned(), hasher.finish());
+            files
+                .borrow_mut()
+                .insert(path.to_owned(), fingerprint(&content));
             Ok(content)
         };
         let config = load(file, &environment.into_iter().collect(), &read)?;
@@ -116,6 +126,13 @@ fn load(
         None => document::Node::empty(),
     };
     let mut errors = environment::overlay(&mut root, environment);
+    let route_file = match read_route_file(&mut root, read) {
+        Ok(route_file) => route_file,
+        Err(error) => {
+            errors.push(error);
+            None
+        }
+    };
     errors.extend(check::check(&mut root));
     if !errors.is_empty() {
         return Err(refuse(errors));
@@ -131,9 +148,15 @@ fn load(
     settle_demo(&mut config, file);
     let locate =
         |(key, problem): (String, String)| ConfigError::new(root.place_of(&key), key, problem);
-    let mut problems = resolve_secrets(&mut config, environment, read);
+    let resolver = |reference: Reference<'_>| resolve(reference, environment, read);
+    let mut problems = resolve_secrets(&mut config, &resolver);
     if problems.is_empty() {
         problems = validate::problems(&config, read);
+        let demo = config.demo.is_on();
+        let content = route_file.as_deref().map(|it| (it, fingerprint(it)));
+        let resolve = |secret: &mut Secret| secret.resolve(&resolver);
+        let relay = relay::settle(&mut config.relay, content, demo, &resolve);
+        problems.extend(relay);
     }
     match problems.is_empty() {
         true => Ok(config),
@@ -166,12 +189,50 @@ fn settle_demo(config: &mut Config, file: Option<&Path>) {
         .get_or_insert(file.is_none() && loopback);
 }
 
-fn resolve_secrets(
-    config: &mut Config,
+/// Reads the file of `relay.routes_file`, if there is one, and lays what it sets below
+/// what is written here.
+fn read_route_file(
+    root: &mut document::Node,
+    read: ReadFile<'_>,
+) -> Result<Option<Vec<u8>>, ConfigError> {
+    const KEY: &str = "relay.routes_file";
+    let path = match root.get(&["relay", "routes_file"]) {
+        Some(document::Value::Text(path)) if !path.is_empty() => path.clone(),
+        _ => return Ok(None),
+    };
+    let refuse =
+        |problem: String| ConfigError::new(root.place_of(KEY), KEY, format!("{path:?}: {problem}"));
+    let content = read(Path::new(&path)).map_err(|error| refuse(error.to_string()))?;
+    if content.len() > route_json::FILE_BYTES_MAX {
+        let (size, max) = (content.len(), route_json::FILE_BYTES_MAX);
+        return Err(refuse(format!(
+            "is {size} bytes long; expected at most {max}"
+        )));
+    }
+    let settings = route_json::settings(&content).map_err(|error| refuse(error.to_string()))?;
+    for setting in settings {
+        if root.get(setting.path).is_some() {
+            continue;
+        }
+        let place = Place::RouteFile(Arc::from(format!("{path}: {}", setting.from)));
+        let keys: Vec<_> = setting.path.iter().map(|step| (*step).to_owned()).collect();
+        root.put(&keys, document::Node::of(setting.value, place));
+    }
+    Ok(Some(content))
+}
+
+fn fingerprint(content: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn resolve(
+    reference: Reference<'_>,
     environment: &BTreeMap<String, String>,
     read: ReadFile<'_>,
-) -> Vec<(String, String)> {
-    let resolver = |reference: Reference<'_>| match reference {
+) -> Result<String, String> {
+    match reference {
         Reference::Environment(name) => environment
             .get(name)
             .cloned()
@@ -180,20 +241,28 @@ fn resolve_secrets(
             let content = read(Path::new(path)).map_err(|error| error.to_string())?;
             String::from_utf8(content).map_err(|_| "it is not UTF-8".to_owned())
         }
-    };
+    }
+}
+
+fn resolve_secrets(config: &mut Config, resolver: Resolver<'_>) -> Vec<(String, String)> {
     let mut problems = Vec::new();
     let client = &mut config.client;
-    if let Err(error) = client.token.resolve(&resolver) {
+    if let Err(error) = client.token.resolve(resolver) {
         problems.push((format!("client.token.{}", error.key), error.problem));
     }
-    if let Err(error) = client.subscription_token.token.resolve(&resolver) {
+    if let Err(error) = client.subscription_token.token.resolve(resolver) {
         problems.push((
             format!("client.subscription_token.{}", error.key),
             error.problem,
         ));
     }
-    if let Err(problem) = config.http_api.key.resolve(&resolver) {
+    if let Err(problem) = config.http_api.key.resolve(resolver) {
         problems.push(("http_api.key".to_owned(), problem));
+    }
+    for (key, secret) in config.relay.secrets() {
+        if let Err(problem) = secret.resolve(resolver) {
+            problems.push((key, problem));
+        }
     }
     problems
 }

@@ -7,4 +7,5 @@ pub mod demo;
 pub mod logging;
 pub mod metrics;
 pub mod reload;
+pub mod route_json;
 pub mod tokens;

@@ -43,6 +43,10 @@ pub(crate) enum Command {
     Token(Token),
     /// Make a token for an administrator; it is printed once and stored as a hash
     AdminToken(AdminToken),
+    /// Say which agent of the relay a client belongs to, by which route, and why
+    ///
+    /// The exit status is 1 if no route matches.
+    Route(Route),
     /// Print the JSON Schema of the configuration file
     Schema,
 }
@@ -61,6 +65,13 @@ pub(crate) struct Token {
     /// Make a subscription token for this channel instead of a connection token
     #[arg(long, value_name = "CHANNEL", conflicts_with = "channels")]
     pub(crate) subscribe: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Route {
+    /// The client's id
+    #[arg(long, value_name = "ID")]
+    pub(crate) client: String,
 }
 
 #[derive(Debug, Args)]
@@ -84,8 +95,8 @@ TIDEGATE_CLIENT_PING_INTERVAL=20s for client.ping_interval.
 Signals: SIGTERM and SIGINT drain and stop, a second one stops at once; SIGHUP reads the
 configuration again.
 
-Exit status: 0 all is well; 1 the configuration was refused, or serving failed; 2 the command
-line was wrong.";
+Exit status: 0 all is well; 1 the configuration was refused, serving failed, or a client has
+no route; 2 the command line was wrong.";
 
 #[cfg(test)]
 mod tests {

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Check => check(source),
         Command::Token(token) => make_token(&source, token),
         Command::AdminToken(token) => administer(source, token),
+        Command::Route(route) => explain_route(source, &route.client),
         Command::Schema => print(&gateway::config::reference::schema()),
     };
     match done {
@@ -85,6 +86,15 @@ fn make_token(source: &Source, token: Token) -> Result<()> {
     };
     let token = tokens::development(&loaded.config, request, now_unix())?;
     print(&format!("{token}\n"))
+}
+
+fn explain_route(source: Source, client: &str) -> Result<()> {
+    let loaded = Config::load(source.file.as_deref(), source.environment)?;
+    let explanation = loaded.config.relay.table.routes().explain(client);
+    match explanation.winner {
+        Some(_) => print(&format!("{explanation}\n")),
+        None => anyhow::bail!("{explanation}"),
+    }
 }
 
 fn administer(source: Source, token: AdminToken) -> Result<()> {

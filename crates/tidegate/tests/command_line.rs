@@ -136,3 +136,30 @@ fn the_schema_is_json() {
         schema["properties"]["client"]
     );
 }
+
+#[test]
+fn a_route_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = "relay:\n  routes:\n    - client_id_prefix: client-1-1000\n      agent: ws://one.example/ws\n    \
+                - client_id_prefix: client-\n      agent: ws://two.example/ws\n";
+    std::fs::write(folder.path().join("relay.yaml"), file).unwrap();
+    let route = |client: &str| {
+        let arguments = ["route", "--client", client, "-c", "relay.yaml"];
+        tidegate(folder.path(), &arguments, &[])
+    };
+    let output = route("client-123");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(
+        text(&output.stdout),
+        "client \"client-123\" goes to ws://one.example/ws\n  \
+         by relay.routes[0] (\"client-1-1000\"): 123 of \"client\" is in the range from 1 to 1000\n\
+         what matches too and loses:\n  \
+         relay.routes[1] (\"client-\"): the client id begins with this prefix; a range is stronger than a prefix\n"
+    );
+    let output = route("unknown-999");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(
+        text(&output.stderr),
+        "no route for client \"unknown-999\"\n"
+    );
+}

@@ -1,6 +1,6 @@
 //! Settings that loosen security, told once: at the start, and when a reload adds one.
 
-use crate::config::Config;
+use crate::config::{BufferKind, ClientAuth, Config, Sync};
 
 /// Warns of what is loose now and was not `before`.
 pub(super) fn warn_of(config: &Config, before: Option<&Config>) {
@@ -41,6 +41,24 @@ fn loose(config: &Config) -> Vec<String> {
             ));
         }
     }
+    if let Some(address) = config.listeners.relay.address
+        && !address.ip().is_loopback()
+    {
+        found.push(format!(
+            "relay listener {address} is reachable from outside and has no TLS"
+        ));
+    }
+    let relay = &config.relay;
+    if relay.is_on() && relay.auth == ClientAuth::None {
+        found.push("relay.auth is none: anybody may claim any client id".to_owned());
+    }
+    if relay.is_on() && relay.buffer.kind == BufferKind::Disk && relay.buffer.sync != Sync::Always {
+        found.push(
+            "relay.buffer.sync is not always: a power failure loses acknowledged messages"
+                .to_owned(),
+        );
+    }
+    found.extend(relay.table.warnings().map(str::to_owned));
     let tokens = [
         ("client.token", &config.client.token),
         (

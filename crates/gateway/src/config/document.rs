@@ -11,6 +11,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::{DuplicateKeyPolicy, Options};
 use serde_saphyr::{Location, Spanned};
 
+use crate::route_json;
+
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -23,6 +25,8 @@ pub enum Place {
     },
     /// The environment variable of this name.
     Environment(Arc<str>),
+    /// A `route.json`; which one, and its key.
+    RouteFile(Arc<str>),
     /// Nowhere: it is a default.
     Default,
 }
@@ -119,6 +123,35 @@ impl Node {
         if let Some(entry) = entries.get_mut(index) {
             entry.node.put(rest, node);
         }
+    }
+
+    /// A value that was read elsewhere.
+    pub(crate) fn of(value: route_json::Value, place: Place) -> Self {
+        let value = match value {
+            route_json::Value::Bool(value) => Value::Bool(value),
+            route_json::Value::Integer(value) => Value::Integer(value.into()),
+            route_json::Value::Text(value) => Value::Text(value),
+            route_json::Value::Texts(texts) => {
+                let item = |text| Self {
+                    value: Value::Text(text),
+                    place: place.clone(),
+                };
+                Value::List(texts.into_iter().map(item).collect())
+            }
+        };
+        Self { value, place }
+    }
+
+    /// The value at `path`, if one is written; `null` counts as none.
+    pub(crate) fn get(&self, path: &[&str]) -> Option<&Value> {
+        let mut node = self;
+        for step in path {
+            let Value::Map(entries) = &node.value else {
+                return None;
+            };
+            node = &entries.iter().find(|entry| entry.key == *step)?.node;
+        }
+        (node.value != Value::Null).then_some(&node.value)
     }
 
     /// Where the value at `path` was written, or else the nearest thing around it.

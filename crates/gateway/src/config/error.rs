@@ -59,6 +59,7 @@ impl fmt::Display for ConfigErrors {
                 }
                 (Place::File { line, column }, None) => write!(formatter, "{line}:{column}: ")?,
                 (Place::Environment(name), _) => write!(formatter, "environment {name}: ")?,
+                (Place::RouteFile(key), _) => write!(formatter, "{key}: ")?,
                 (Place::Default, Some(file)) => write!(formatter, "{}: ", file.display())?,
                 (Place::Default, None) => {}
             }

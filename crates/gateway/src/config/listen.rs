@@ -7,7 +7,6 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The sockets that are bound.
@@ -18,6 +17,8 @@ pub struct Listeners {
     pub main: MainListener,
     /// For operators and services: health, metrics, server API, administration.
     pub admin: AdminListener,
+    /// For clients of the relay that know no path below `/relay`.
+    pub relay: RelayListener,
 }
 
 /// The socket for clients.
@@ -64,6 +65,19 @@ impl Default for AdminListener {
             tls: None,
         }
     }
+}
+
+/// The socket with the bare paths of the relay: `/ws`, `/health`, `/metrics` (JSON).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RelayListener {
+    /// Address and port, `127.0.0.1:8080`; port 0 lets the system choose. Unset means that
+    /// there is no such socket.
+    #[serde(
+        deserialize_with = "optional_socket_address",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub address: Option<SocketAddr>,
 }
 
 /// Certificate and key of a listener, both PEM. The files are read again when they
@@ -261,12 +275,22 @@ impl JsonSchema for OriginRule {
 pub struct OriginError(String);
 
 fn socket_address<'de, D: Deserializer<'de>>(input: D) -> Result<SocketAddr, D::Error> {
-    let text = String::deserialize(input)?;
+    parse_address(&String::deserialize(input)?)
+}
+
+fn parse_address<E: serde::de::Error>(text: &str) -> Result<SocketAddr, E> {
     text.parse().map_err(|_| {
-        D::Error::custom(format!(
+        E::custom(format!(
             "{text:?} is not a socket's address; expected \"127.0.0.1:8000\" or \"[::]:8000\""
         ))
     })
+}
+
+fn optional_socket_address<'de, D: Deserializer<'de>>(
+    input: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = Option::<String>::deserialize(input)?;
+    text.map(|text| parse_address(&text)).transpose()
 }
 
 /// An origin in its one spelling: lower case, without the scheme's default port. `None`

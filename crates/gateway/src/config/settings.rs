@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::listen::{Access, Listeners};
+use super::relay::Relay;
 
 /// Tidegate's configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,6 +54,8 @@ pub struct Config {
     pub admin: Admin,
     /// What carries messages between publishers and subscribers.
     pub bus: Bus,
+    /// Messages of clients, delivered durably to agents, and their answers back.
+    pub relay: Relay,
     /// How the gateway leaves.
     pub drain: Drain,
     /// The playground and its tokens.
@@ -78,6 +81,7 @@ impl Default for Config {
             http_api: HttpApi::default(),
             admin: Admin::default(),
             bus: Bus::default(),
+            relay: Relay::default(),
             drain: Drain::default(),
             demo: Demo::default(),
         }

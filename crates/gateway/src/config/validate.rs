@@ -23,6 +23,7 @@ pub(super) fn problems(config: &Config, read: ReadFile<'_>) -> Vec<Problem> {
     check_client(config, &mut refuse);
     check_tokens(config, read, &mut refuse);
     check_channels(config, &mut refuse);
+    super::relay::check(&config.relay, &mut refuse);
     if config.drain.delay >= config.drain.grace && !config.drain.delay.is_zero() {
         refuse(
             "drain.delay",
@@ -42,6 +43,16 @@ fn check_listeners(config: &Config, read: ReadFile<'_>, refuse: Refuse<'_>) {
             "listeners.admin.address",
             format!("{} is taken by listeners.main", main.address),
         );
+    }
+    if let Some(relay) = config.listeners.relay.address
+        && relay.port() != 0
+    {
+        for (other, address) in [("main", main.address), ("admin", admin.address)] {
+            if relay == address {
+                let problem = format!("{relay} is taken by listeners.{other}");
+                refuse("listeners.relay.address", problem);
+            }
+        }
     }
     for (key, tls) in [
         ("listeners.main.tls", &main.tls),
