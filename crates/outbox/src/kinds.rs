@@ -44,11 +44,11 @@ pub async fn open(
             (Kind::Disk(kind), entries)
         }
         Config::Redis(config) => {
-            let (kind, entries) = RedisOutbox::open(config, tasks, clock).await?;
+            let (kind, entries) = Box::pin(RedisOutbox::open(config, tasks, clock)).await?;
             (Kind::Redis(kind), entries)
         }
         Config::Nats(config) => {
-            let (kind, entries) = JetStreamOutbox::open(config, tasks, clock).await?;
+            let (kind, entries) = Box::pin(JetStreamOutbox::open(config, tasks, clock)).await?;
             (Kind::Nats(kind), entries)
         }
     };

@@ -7,10 +7,15 @@
 #![warn(missing_docs)]
 
 pub mod disk;
+pub mod envelope;
 mod face;
+mod intake;
 pub mod jetstream;
 mod kinds;
+pub mod note;
+mod recovered;
 pub mod redis;
+mod retry;
 
 pub use face::{
     AppendError, Done, Entry, Figures, Mark, Priority, ReadError, Record, RecordId, State,

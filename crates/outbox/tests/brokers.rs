@@ -1,8 +1,13 @@
 //! The kinds that keep records in a broker, against real ones.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+#![expect(clippy::panic, reason = "a test fails by a panic")]
 #![expect(
     clippy::disallowed_methods,
     reason = "the test owns its tasks and clock"
 )]
+
+#[path = "conformance/suite.rs"]
+mod suite;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,6 +20,18 @@ use outbox::{
 };
 use testkit::services::{AppendFsync, Nats, NatsOptions, Redis};
 use tokio::sync::mpsc;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_keeps_its_promises() {
+    let server = Redis::start().unwrap();
+    suite::conformance(Config::Redis(redis(&server))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jetstream_keeps_its_promises() {
+    let server = Nats::start_durable().unwrap();
+    suite::conformance(Config::Nats(nats(&server).await)).await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_keeps_what_is_unsettled() {
