@@ -12,6 +12,7 @@
 mod crowd;
 mod links;
 mod loss;
+mod openclaw;
 mod places;
 mod stage;
 mod tls;
