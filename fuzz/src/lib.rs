@@ -29,6 +29,8 @@ pub const TARGETS: &[Target] = &[
     ("subject_patterns", protocol::subject_patterns),
     ("session_operations", session::operations),
     ("openclaw_frames", upstream::openclaw_frames),
+    ("stratix_frames", upstream::stratix_frames),
+    ("agent_url", upstream::agent_url),
     ("tokens", auth::tokens),
     ("stratix_text", stratix::text),
     ("stratix_binary", stratix::binary),

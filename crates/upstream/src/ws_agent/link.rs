@@ -190,10 +190,9 @@ impl Link {
         }
     }
 
-    /// The URL without what may be secret in its query.
+    /// The URL as operators may see it.
     pub(super) fn shown_url(&self) -> &str {
-        let url = &*self.target.url;
-        url.split_once('?').map_or(url, |(shown, _)| shown)
+        self.target.shown_url()
     }
 }
 
@@ -201,7 +200,10 @@ impl State {
     /// Takes the next try from the doorstep.
     pub(super) fn next_order(&mut self) -> Option<Order> {
         let order = self.orders.pop_front()?;
-        self.ordered_bytes -= size_of_delivery(&order.delivery);
+        let size = size_of_delivery(&order.delivery);
+        self.ordered_bytes -= size;
+        // Until the task says how much it really is.
+        self.backlog_bytes += size;
         Some(order)
     }
 
@@ -223,3 +225,6 @@ fn size_of_delivery(delivery: &Delivery) -> usize {
     };
     body + delivery.client.len() + delivery.message_id.len() + 256
 }
+
+// A link at rest is little more than this, its target and its URL.
+const _: () = assert!(size_of::<Link>() + size_of::<Target>() <= 500);

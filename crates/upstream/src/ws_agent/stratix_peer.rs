@@ -109,7 +109,8 @@ impl Peer {
             Ok(Incoming::Ack { client, message_id }) => self.ack(&client, &message_id, out),
             Ok(Incoming::Answer(answer)) => out.push(Output::Answer(answer)),
             Err(error) => {
-                tracing::debug!(route = %self.route, %error, "frame of an agent was skipped");
+                let url = self.route.split('?').next();
+                tracing::debug!(url, %error, "frame of an agent was skipped");
             }
         }
     }

@@ -34,6 +34,15 @@ pub struct Target {
     pub idle_timeout: Duration,
 }
 
+impl Target {
+    /// The URL without its query, which may hold secrets.
+    pub fn shown_url(&self) -> &str {
+        self.url
+            .split_once('?')
+            .map_or(&self.url, |(shown, _)| shown)
+    }
+}
+
 /// What an agent speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Peer {

@@ -42,3 +42,16 @@ async fn a_thousand_links_connect_deliver_and_close() {
     assert_eq!(stage.agents.totals().up, 0);
     assert_eq!(ledger.most_open, LINKS);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_at_rest_cost_no_task() {
+    let agent = StratixAgent::start(Behaviour::default()).unwrap();
+    let stage = Stage::new();
+    for number in 0..100_000 {
+        stage.agents.link(&target(&agent, &format!("/{number}")));
+    }
+    assert_eq!(stage.agents.totals().links, 100_000);
+    // The one of the schedule.
+    assert_eq!(stage.tasks.running(), 1);
+    assert!(agent.ledger().requests.is_empty());
+}

@@ -65,6 +65,7 @@ impl Listener for Ear {
 pub(crate) struct Stage {
     pub(crate) agents: Arc<Agents>,
     pub(crate) ear: Arc<Ear>,
+    pub(crate) tasks: Tasks,
 }
 
 impl Stage {
@@ -81,8 +82,9 @@ impl Stage {
         change(&mut config);
         let ear = Arc::new(Ear::default());
         let listener = Arc::clone(&ear) as Arc<dyn Listener>;
-        let agents = Agents::new(config, Tasks::new(), Clock::start(), listener);
-        Self { agents, ear }
+        let tasks = Tasks::new();
+        let agents = Agents::new(config, tasks.clone(), Clock::start(), listener);
+        Self { agents, ear, tasks }
     }
 
     /// Links to an agent and waits until it is up.
