@@ -25,6 +25,7 @@ mod idle;
 mod proc;
 mod reference;
 mod report;
+mod routes;
 mod server_process;
 mod token;
 
@@ -48,6 +49,8 @@ enum Command {
     Fanout(fanout::Options),
     /// Connections opened and closed as fast as they go.
     Churn(churn::Options),
+    /// A route table of the relay: lookups, memory, building it again.
+    Routes(routes::Options),
     /// Runs the reference broadcaster (what the other commands start for themselves).
     Reference(reference::Options),
 }
@@ -74,6 +77,7 @@ fn main() -> anyhow::Result<()> {
         Command::Idle(options) => idle::run(&options),
         Command::Fanout(options) => fanout::run(&options),
         Command::Churn(options) => churn::run(&options),
+        Command::Routes(options) => routes::run(&options),
         Command::Reference(options) => reference::run(&options),
     }
 }
