@@ -140,26 +140,30 @@ pub(super) fn answer(prompt: &str) -> String {
     format!("The model was asked: {prompt}")
 }
 
-/// What the user has asked since the model last spoke: the first line of each message,
-/// without the time that the agent puts in front and without what the agent adds itself.
+/// What the user has asked since the model last spoke, without what the agent adds: the time
+/// in front, and notes of its own.
 fn prompt(body: &Value) -> String {
     let messages = body["messages"].as_array().map_or(&[][..], Vec::as_slice);
     let unanswered = messages
         .iter()
         .rposition(|message| message["role"] == "assistant")
         .map_or(messages, |last| &messages[last + 1..]);
-    let asked: Vec<String> = unanswered
+    let texts: Vec<String> = unanswered
         .iter()
         .filter(|message| message["role"] == "user")
         .map(|message| text(&message["content"]))
-        .filter(|text| !AGENT_SPEAKS.iter().any(|mark| text.contains(mark)))
-        .map(|text| {
-            let line = text.lines().next().unwrap_or_default();
+        .filter(|text| !text.starts_with(AGENT_CONTEXT))
+        .collect();
+    let asked: Vec<&str> = texts
+        .iter()
+        .flat_map(|text| text.lines())
+        .map(|line| {
             let stamped = line
                 .strip_prefix('[')
-                .and_then(|line| line.split_once("] "));
-            stamped.map_or(line, |(_, rest)| rest).to_owned()
+                .and_then(|line| line.split_once(" UTC] "));
+            stamped.map_or(line, |(_, rest)| rest)
         })
+        .filter(|line| !line.is_empty() && !AGENT_LINES.iter().any(|mark| line.starts_with(mark)))
         .collect();
     asked.join(" | ")
 }
@@ -243,8 +247,10 @@ const PROMPTS_MAX: usize = 1000;
 const HEAD_MAX: usize = 64 * 1024;
 const BODY_MAX: usize = 16 << 20;
 
-/// Messages in the user's role that the agent writes itself contain one of these.
-const AGENT_SPEAKS: [&str; 2] = ["<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>", "[System]"];
+/// A message in the user's role that the agent writes begins like this.
+const AGENT_CONTEXT: &str = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>";
+/// Lines that the agent adds to a message begin like this.
+const AGENT_LINES: [&str; 3] = ["[System] ", "[Queued user message", "Runtime: "];
 
 #[cfg(test)]
 mod tests {
@@ -263,5 +269,13 @@ mod tests {
             { "role": "user", "content": "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>\nthree" },
         ]});
         assert_eq!(prompt(&body), "one | two");
+    }
+
+    #[test]
+    fn prompt_of_a_resumed_turn_is_what_the_user_asked() {
+        let text = "[Fri 2026-11-20 21:54 UTC] [Queued user message from a previous active turn.]\n\
+                    four\n\n[System] Your previous turn was interrupted.\n\nRuntime: x";
+        let body = json!({ "messages": [{ "role": "user", "content": text }] });
+        assert_eq!(prompt(&body), "four");
     }
 }
