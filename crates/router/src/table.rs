@@ -45,15 +45,22 @@ pub struct RouteTable {
     agents: Box<[Arc<Target>]>,
     /// A hash of each agent's URL.
     marks: Box<[u64]>,
-    exact: HashTable<u32>,
+    exact: HashTable<Entry>,
     names: HashTable<Name>,
     pieces: Pieces,
-    prefixes: HashTable<u32>,
+    prefixes: HashTable<Entry>,
     /// Lengths that prefixes have, the longest first.
     lengths: Box<[u16]>,
     hasher: DefaultHashBuilder,
     sources: Vec<(u32, Box<str>)>,
     warnings: Vec<String>,
+}
+
+/// A rule by its text. The hash spares most looks at texts that are others.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    hash: u32,
+    rule: u32,
 }
 
 /// A rule in the table.
@@ -174,14 +181,16 @@ impl RouteTable {
     }
 
     /// The rule in a table of rules whose text is this one.
-    fn probe(&self, table: &HashTable<u32>, text: &[u8]) -> Option<u32> {
+    fn probe(&self, table: &HashTable<Entry>, text: &[u8]) -> Option<u32> {
         if table.is_empty() {
             return None;
         }
         let hash = self.hasher.hash_one(text);
         table
-            .find(hash, |rule| self.text(RuleRef(*rule)).as_bytes() == text)
-            .copied()
+            .find(hash, |entry| {
+                entry.hash == hash as u32 && self.text(RuleRef(entry.rule)).as_bytes() == text
+            })
+            .map(|entry| entry.rule)
     }
 
     fn agent(&self, rule: u32, client: &str) -> Option<&Arc<Target>> {

@@ -8,7 +8,7 @@ use upstream::ws_agent::Target;
 
 use super::ranges::{Pieces, Range};
 use super::rule::{self, Rule, RuleKind};
-use super::{Name, RULES_MAX, Record, RouteTable, RuleRef, pick};
+use super::{Entry, Name, RULES_MAX, Record, RouteTable, RuleRef, pick};
 
 /// Warnings that are kept; the rest is counted.
 const WARNINGS_MAX: usize = 100;
@@ -178,7 +178,7 @@ fn add_ranges(table: &mut RouteTable, mut ranges: Vec<Range>, warnings: &mut War
 }
 
 /// The rules of one kind by their texts; of equal ones the first.
-fn index(table: &RouteTable, kind: RuleKind, warnings: &mut Warnings) -> HashTable<u32> {
+fn index(table: &RouteTable, kind: RuleKind, warnings: &mut Warnings) -> HashTable<Entry> {
     let of_kind = || {
         let rules = table.rules.iter().enumerate();
         rules.filter(move |(_, record)| record.kind == kind)
@@ -188,17 +188,21 @@ fn index(table: &RouteTable, kind: RuleKind, warnings: &mut Warnings) -> HashTab
     for (rule, _) in of_kind() {
         let rule = rule as u32;
         let hash = table.hasher.hash_one(text(rule));
-        let same = |other: &u32| text(*other) == text(rule);
+        let same = |other: &Entry| text(other.rule) == text(rule);
         match index.find(hash, same) {
             Some(first) => warnings.add(|| {
                 format!(
                     "{} never matches: {} is the same and comes first",
                     titled(table, rule),
-                    titled(table, *first)
+                    titled(table, first.rule)
                 )
             }),
             None => {
-                index.insert_unique(hash, rule, |rule| table.hasher.hash_one(text(*rule)));
+                let entry = Entry {
+                    hash: hash as u32,
+                    rule,
+                };
+                index.insert_unique(hash, entry, |it| table.hasher.hash_one(text(it.rule)));
             }
         }
     }

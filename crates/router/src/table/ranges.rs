@@ -18,26 +18,28 @@ pub(super) struct Range {
 
 /// Pieces in ascending order, those of a name next to each other.
 #[derive(Debug, Default)]
-pub(super) struct Pieces {
-    lo: Vec<u64>,
-    hi: Vec<u64>,
-    rule: Vec<u32>,
+pub(super) struct Pieces(Vec<Piece>);
+
+/// Numbers of one name that belong to one rule.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    lo: u64,
+    hi: u64,
+    rule: u32,
 }
 
 impl Pieces {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.lo.len()
+        self.0.len()
     }
 
     /// The rule among the pieces `first..end` that covers the number.
     pub(super) fn find(&self, first: usize, end: usize, number: u64) -> Option<u32> {
-        let starts = self.lo.get(first..end)?;
-        let after = starts.partition_point(|lo| *lo <= number);
-        let at = first + after.checked_sub(1)?;
-        (*self.hi.get(at)? >= number)
-            .then(|| self.rule.get(at).copied())
-            .flatten()
+        let pieces = self.0.get(first..end)?;
+        let after = pieces.partition_point(|piece| piece.lo <= number);
+        let piece = pieces.get(after.checked_sub(1)?)?;
+        (piece.hi >= number).then_some(piece.rule)
     }
 
     /// Adds the ranges of one name, sorted by their first number. Where several cover a
@@ -75,24 +77,15 @@ impl Pieces {
 
     /// Gives back what growing has taken too much.
     pub(super) fn shrink(&mut self) {
-        self.lo.shrink_to_fit();
-        self.hi.shrink_to_fit();
-        self.rule.shrink_to_fit();
+        self.0.shrink_to_fit();
     }
 
     /// Adds a piece, or makes the last one longer; pieces before `first` are of other names.
     fn push(&mut self, first: usize, lo: u64, hi: u64, rule: u32) {
         let is_same_name = self.len() > first;
-        if let (true, Some(last), Some(last_rule)) =
-            (is_same_name, self.hi.last_mut(), self.rule.last())
-            && *last_rule == rule
-            && last.checked_add(1) == Some(lo)
-        {
-            *last = hi;
-            return;
+        match self.0.last_mut().filter(|_| is_same_name) {
+            Some(last) if last.rule == rule && last.hi.checked_add(1) == Some(lo) => last.hi = hi,
+            _ => self.0.push(Piece { lo, hi, rule }),
         }
-        self.lo.push(lo);
-        self.hi.push(hi);
-        self.rule.push(rule);
     }
 }
