@@ -11,6 +11,10 @@ use crate::ws_agent::{Answer, AnswerKind};
 /// Most bytes of text put together from parts.
 const PARTIAL_MAX: usize = 256 * 1024;
 
+/// Longest id, in bytes, of a run that we did not start. Ids are remembered, and the gateway
+/// chooses these.
+const FOREIGN_RUN_MAX: usize = 512;
+
 const PLAIN: &str = "text/plain";
 
 /// For whom an answer is.
@@ -147,6 +151,9 @@ impl Peer {
                 client: open.client.clone(),
                 in_reply_to: open.message_id.clone(),
             });
+        }
+        if run.len() > FOREIGN_RUN_MAX {
+            return None;
         }
         match self.sessions.get(&*session.to_lowercase())? {
             Owner::One(client) => {

@@ -27,6 +27,12 @@ const RATE_LIMITED: Duration = Duration::from_secs(300);
 /// Before a second try in another way.
 const OTHER_WAY: Duration = Duration::from_millis(250);
 
+/// Longest text for operators, in bytes: most of it is what the gateway says.
+const HOLD_TEXT_MAX: usize = 1_000;
+
+/// Longest device token that is kept, in bytes.
+const DEVICE_TOKEN_MAX: usize = 4_096;
+
 /// Which text a device signs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Signature {
@@ -239,6 +245,7 @@ impl Peer {
         self.standing.device_token_tried = false;
         if let Some(granted) = granted
             && let Some(token) = &granted.device_token
+            && token.len() <= DEVICE_TOKEN_MAX
         {
             out.push(Output::StoreDevice(DeviceToken {
                 url: self.target.url.clone(),
@@ -337,8 +344,15 @@ impl Peer {
             && self.identity.device_token(&self.target.url, ROLE).is_some()
     }
 
-    fn hold(&mut self, wait: Duration, reason: HoldReason, text: String, out: &mut Vec<Output>) {
+    fn hold(
+        &mut self,
+        wait: Duration,
+        reason: HoldReason,
+        mut text: String,
+        out: &mut Vec<Output>,
+    ) {
         self.standing.held = true;
+        frame::cut(&mut text, HOLD_TEXT_MAX);
         out.push(Output::Hold { wait, reason, text });
     }
 

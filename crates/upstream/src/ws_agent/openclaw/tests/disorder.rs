@@ -21,10 +21,16 @@ fn arbitrary_frames_neither_panic_nor_pile_up() {
         random ^= random << 17;
         usize::try_from(random % end as u64).unwrap()
     };
+    let handshake = format!("{}\n{}\n", super::challenge(), super::hello("boot"));
     for _ in 0..400 {
         let mut script = Vec::new();
+        if next(4) > 0 {
+            script.extend_from_slice(handshake.as_bytes());
+        }
         for _ in 0..next(30) {
-            let doings = ["send", "send", "check", "time", "forget", "closed", "opened"];
+            let doings = [
+                "send", "send", "check", "time", "forget", "closed", "opened",
+            ];
             if next(3) == 0 {
                 script.extend_from_slice(doings[next(doings.len())].as_bytes());
                 script.push(b'\n');

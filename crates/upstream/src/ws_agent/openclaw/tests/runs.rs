@@ -57,6 +57,15 @@ fn answer_of_another_run_goes_to_the_client_of_the_session() {
 }
 
 #[test]
+fn endless_run_id_of_the_gateway_is_not_remembered() {
+    let mut talk = Talk::open("boot");
+    started(&mut talk, 1, "ann", "m1");
+    let long = "r".repeat(513);
+    let said = talk.hears(&chat(1, &long, "agent:main:ann", "final", "x"));
+    assert!(said.is_silent());
+}
+
+#[test]
 fn clients_that_differ_only_in_case_get_no_answers_of_unknown_runs() {
     let mut talk = Talk::open("boot");
     started(&mut talk, 1, "Ann", "m1");
