@@ -172,7 +172,7 @@ fn add_ranges(table: &mut RouteTable, mut ranges: Vec<Range>, warnings: &mut War
     }
     pieces.shrink();
     table.pieces = pieces;
-    for name in table.names.iter_mut() {
+    for name in &mut table.names {
         (name.first, name.end) = places.get(name.first as usize).copied().unwrap_or_default();
     }
 }

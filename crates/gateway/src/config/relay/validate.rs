@@ -6,6 +6,16 @@ use super::{BufferKind, NatsBuffer, RedisBuffer, Relay};
 
 /// Tells each key that is wrong, and why. Routes are checked when they become a table.
 pub(in super::super) fn check(relay: &Relay, refuse: &mut dyn FnMut(&str, String)) {
+    check_times(relay, refuse);
+    check_numbers(relay, refuse);
+    match relay.buffer.kind {
+        BufferKind::Disk => {}
+        BufferKind::Redis => check_redis(&relay.buffer.redis, refuse),
+        BufferKind::Nats => check_nats(&relay.buffer.nats, refuse),
+    }
+}
+
+fn check_times(relay: &Relay, refuse: &mut dyn FnMut(&str, String)) {
     let buffer = &relay.buffer;
     for (key, time, is_fine) in [
         (
@@ -71,6 +81,9 @@ pub(in super::super) fn check(relay: &Relay, refuse: &mut dyn FnMut(&str, String
             "must be at least relay.breaker.open and at most a year (366d)".into(),
         );
     }
+}
+
+fn check_numbers(relay: &Relay, refuse: &mut dyn FnMut(&str, String)) {
     if !(1.0..=100.0).contains(&relay.retries.factor) {
         refuse("relay.retries.factor", "must be from 1 to 100".into());
     }
@@ -99,16 +112,11 @@ pub(in super::super) fn check(relay: &Relay, refuse: &mut dyn FnMut(&str, String
             "must be at most relay.history.bytes_max".into(),
         );
     }
-    if buffer.bytes_max / 2 < relay.message_size_max as u64 {
+    if relay.buffer.bytes_max / 2 < relay.message_size_max as u64 {
         refuse(
             "relay.buffer.bytes_max",
             "must be at least twice relay.message_size_max".into(),
         );
-    }
-    match buffer.kind {
-        BufferKind::Disk => {}
-        BufferKind::Redis => check_redis(&buffer.redis, refuse),
-        BufferKind::Nats => check_nats(&buffer.nats, refuse),
     }
 }
 
