@@ -58,6 +58,12 @@ fn loose(config: &Config) -> Vec<String> {
                 .to_owned(),
         );
     }
+    for key in relay.signatures.short_secrets() {
+        found.push(format!(
+            "relay.signatures.{key} is shorter than the {} bytes advised",
+            auth::verifier::SECRET_BYTES_ADVISED
+        ));
+    }
     found.extend(relay.table.warnings().map(str::to_owned));
     let tokens = [
         ("client.token", &config.client.token),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use auth::SignatureSettings;
 use auth::settings::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,8 @@ pub struct Relay {
     /// `token`: a client shows a token whose `sub` is its client id. `none`: anybody may
     /// claim any client id.
     pub auth: ClientAuth,
+    /// Signatures of messages (HMAC-SHA256).
+    pub signatures: SignatureSettings,
     /// Which client belongs to which agent. Exact ids come first, then ranges, then the
     /// longest prefix; see each key.
     pub routes: Vec<Route>,
@@ -87,6 +90,7 @@ impl Default for Relay {
         Self {
             enabled: None,
             auth: ClientAuth::default(),
+            signatures: SignatureSettings::default(),
             routes: Vec::new(),
             routes_file: PathBuf::new(),
             ack: Ack::default(),
@@ -137,6 +141,10 @@ impl Relay {
             ("relay.buffer.nats.token".to_owned(), &mut buffer.nats.token),
             ("relay.buffer.nats.seed".to_owned(), &mut buffer.nats.seed),
         ];
+        for (index, key) in self.signatures.keys.iter_mut().enumerate() {
+            let name = format!("relay.signatures.keys[{index}].secret");
+            secrets.push((name, &mut key.secret));
+        }
         for (index, route) in self.routes.iter_mut().enumerate() {
             let key = format!("relay.routes[{index}].auth.secret");
             secrets.push((key, &mut route.auth.secret));

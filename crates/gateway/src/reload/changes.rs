@@ -20,6 +20,10 @@ pub(super) fn changed_keys(running: &Config, new: &Config) -> Vec<String> {
             old_client.subscription_token != new_client.subscription_token,
         ),
         ("http_api.key", running.http_api.key != new.http_api.key),
+        (
+            "relay.signatures",
+            running.relay.signatures != new.relay.signatures,
+        ),
         ("relay.routes", running.relay.routes != new.relay.routes),
     ];
     for (path, differs) in with_secrets {

@@ -131,6 +131,7 @@ fn a_secret_of_a_route_may_be_elsewhere() {
 fn what_a_type_of_the_relay_can_not_say_is_checked() {
     for (text, key) in [
         ("ping_interval: 0s", "relay.ping_interval"),
+        ("signatures: { mode: required }", "relay.signatures.keys"),
         ("retries: { max: 1ms }", "relay.retries.max"),
         ("retries: { factor: 0.5 }", "relay.retries.factor"),
         ("retries: { jitter: 1.5 }", "relay.retries.jitter"),

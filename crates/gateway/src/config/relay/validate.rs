@@ -8,6 +8,9 @@ use super::{BufferKind, NatsBuffer, RedisBuffer, Relay};
 pub(in super::super) fn check(relay: &Relay, refuse: &mut dyn FnMut(&str, String)) {
     check_times(relay, refuse);
     check_numbers(relay, refuse);
+    if let Err(error) = relay.signatures.check() {
+        refuse(&format!("relay.signatures.{}", error.key), error.problem);
+    }
     match relay.buffer.kind {
         BufferKind::Disk => {}
         BufferKind::Redis => check_redis(&relay.buffer.redis, refuse),
