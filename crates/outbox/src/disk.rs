@@ -103,6 +103,7 @@ use self::supply::{Shelf, Supply};
 use crate::face::{AppendError, Done, Entry, Figures, Mark, ReadError, Record, RecordId};
 
 mod format;
+pub(crate) mod fuzzing;
 mod inbox;
 mod index;
 mod keeper;

@@ -9,6 +9,7 @@
 pub mod disk;
 pub mod envelope;
 mod face;
+pub mod fuzzing;
 mod intake;
 pub mod jetstream;
 mod kinds;

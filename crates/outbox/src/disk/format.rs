@@ -241,7 +241,8 @@ impl Batch {
     }
 }
 
-fn finish(record: &mut [u8], seal: Seal, batch: u64, lag: u16, previous: u32) -> u32 {
+/// Completes a record; returns its checksum.
+pub(crate) fn finish(record: &mut [u8], seal: Seal, batch: u64, lag: u16, previous: u32) -> u32 {
     record[6..8].copy_from_slice(&lag.to_le_bytes());
     record[16..24].copy_from_slice(&batch.to_le_bytes());
     record[40..44].copy_from_slice(&previous.to_le_bytes());

@@ -155,12 +155,11 @@ impl Walk {
                 && let Err(what) = scan::batch(&bytes, at, segment.seal, self.chain)
             {
                 // Neither the segment before nor this one goes on: the end, or damage.
-                let (last, at, reason) = (*last, stop.at, stop.what);
-                let Some(damage) = self.gap(last, at, reason, id, &bytes, segment.seal)? else {
+                let gap = self.gap(*last, stop, id, &bytes, segment.seal, what)?;
+                let Some((at_fault, damage)) = gap else {
                     return Ok(());
                 };
-                tracing::debug!(segment = id, what, "segment does not go on");
-                self.lose(last, &damage)?;
+                self.lose(at_fault, &damage)?;
                 let resumed = scan::resume(&bytes, PAGE, segment.seal, self.batch);
                 self.chain = None;
                 stopped = None;
@@ -238,35 +237,42 @@ impl Walk {
     }
 
     /// Whether something after the stop proves that more was there: in the segment that was
-    /// reached or in those after it.
+    /// reached or in those after it. Says which segment is damaged, and how.
     fn gap(
         &self,
         last: u64,
-        at: usize,
-        what: &'static str,
+        stop: &Stop,
         id: u64,
         bytes: &[u8],
         seal: Seal,
-    ) -> Result<Option<OpenError>, OpenError> {
-        let name = segment_name(last);
-        let size = self
-            .index
-            .part(last)
-            .map_or(0, |part| usize::try_from(part.segment.size).unwrap_or(0));
-        let found = || Ok(Some(damage(&name, at, size, what)));
-        if self.manifest.synced >= self.batch
-            || scan::proof(bytes, PAGE, seal, self.batch).is_some()
-        {
-            return found();
-        }
+        what: &'static str,
+    ) -> Result<Option<(u64, OpenError)>, OpenError> {
+        let here = scan::proof(bytes, PAGE, seal, self.batch);
+        let mut proven = here.is_some() || self.manifest.synced >= self.batch;
         let mut later = Vec::new();
         for id in id + 1..=self.manifest.newest {
+            if proven {
+                break;
+            }
             let segment = self.open(id, &mut later)?;
-            if scan::proof(&later, PAGE, segment.seal, self.batch).is_some() {
-                return found();
+            proven = scan::proof(&later, PAGE, segment.seal, self.batch).is_some();
+        }
+        if !proven {
+            return Ok(None);
+        }
+        // The batch was at the end of the one segment or at the start of the other.
+        if let Some(part) = self.index.part(last) {
+            part.segment
+                .read(&mut later)
+                .map_err(failed("reading a damaged segment"))?;
+            if scan::trace(&later, stop.at, part.segment.seal, self.batch).is_some() {
+                let name = segment_name(last);
+                let damage = damage(&name, stop.at, later.len(), stop.what);
+                return Ok(Some((last, damage)));
             }
         }
-        Ok(None)
+        let to = here.unwrap_or(bytes.len());
+        Ok(Some((id, damage(&segment_name(id), PAGE, to, what))))
     }
 
     /// The last segment was reached.
@@ -530,6 +536,7 @@ impl Walk {
 fn evacuated(log: &mut Log) -> Result<(), OpenError> {
     let sync = std::mem::replace(&mut log.sync, Sync::Always);
     let mut nothing = VecDeque::new();
+    log.release().map_err(stopped)?;
     while log.commit(&mut nothing).map_err(stopped)? {}
     let left = log
         .shared

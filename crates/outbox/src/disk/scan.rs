@@ -83,14 +83,25 @@ pub(crate) fn batch(
 /// Where something valid stands, from `from` on, that was written after batch `number` had been
 /// synced. It proves that the batch was there: what is bad before it is damage, not a torn tail.
 pub(crate) fn proof(bytes: &[u8], from: usize, seal: Seal, number: u64) -> Option<usize> {
+    find(bytes, from, seal, |batch, lag| {
+        synced_before(batch, lag).is_some_and(|synced| synced >= number)
+    })
+}
+
+/// Where a part of batch `number` stands, from `from` on.
+pub(crate) fn trace(bytes: &[u8], from: usize, seal: Seal, number: u64) -> Option<usize> {
+    find(bytes, from, seal, |batch, _| batch == number)
+}
+
+/// The first valid record that claims what is sought. Checksums over long stretches at every
+/// place would take for ever, so only trailers, and short records at the start of a batch count:
+/// every batch has a trailer, and most start with a short record.
+fn find(bytes: &[u8], from: usize, seal: Seal, sought: impl Fn(u64, u16) -> bool) -> Option<usize> {
     let mut at = from.next_multiple_of(8);
     while let Some(head) = bytes.get(at..).and_then(|rest| rest.first_chunk::<HEAD>()) {
         if let Some((batch, lag, kind, length)) = claim(head)
-            && synced_before(batch, lag).is_some_and(|synced| synced >= number)
-            // Checksums over long stretches at every place would take for ever; every batch
-            // has a trailer, and most start with a short record.
-            && (kind == Kind::Trailer && length == 12
-                || at.is_multiple_of(PAGE) && length <= SHORT)
+            && sought(batch, lag)
+            && (kind == Kind::Trailer && length == 12 || at.is_multiple_of(PAGE) && length <= SHORT)
             && raw(bytes, at, seal).is_ok()
         {
             return Some(at);
