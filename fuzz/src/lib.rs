@@ -42,4 +42,5 @@ pub const TARGETS: &[Target] = &[
     ("proxy_header", edge::proxy_header),
     ("forwarded_for", edge::forwarded_for),
     ("percent_decoded", edge::percent_decoded),
+    ("outbox_segment", outbox::segment),
 ];

@@ -1,6 +1,6 @@
-//! What brokers give back of an outbox.
+//! What the outbox finds at start: on its disk, or given back by a broker.
 
-use outbox::{envelope, note::Note};
+use outbox::{envelope, fuzzing, note::Note};
 
 /// An envelope that opens is one that sealing makes again, byte by byte. The sum that keeps
 /// most input out is put right first.
@@ -23,3 +23,27 @@ pub fn note(input: &[u8]) {
     };
     assert_eq!(Note::parse(&note.to_text()), Some(note));
 }
+
+/// Any bytes may stand where a segment or the manifest should: reading them ends, and says the
+/// same twice. The first byte chooses whether the checksums are made right first, so that what
+/// they protect is reached; the rest stands behind a page that is not a header.
+pub fn segment(data: &[u8]) {
+    let Some((mode, data)) = data.split_first() else {
+        return;
+    };
+    let page = |bytes: &[u8]| {
+        let mut page = bytes.to_vec();
+        page.resize(page.len().next_multiple_of(PAGE).max(PAGE), 0);
+        page
+    };
+    let batches = [vec![0; PAGE], page(data)].concat();
+    let reseal = mode % 2 == 1;
+    let taken = fuzzing::segment(&batches, reseal);
+    assert_eq!(fuzzing::segment(&batches, reseal), taken);
+    fuzzing::segment(&page(data), reseal);
+    fuzzing::segment(data, reseal);
+    fuzzing::manifest(&page(data));
+    fuzzing::manifest(data);
+}
+
+const PAGE: usize = 4096;
