@@ -1,7 +1,7 @@
-// The playground: a page that publishes, receives, recovers and sees who is there.
+// The playground: a page that publishes, receives, recovers, sees who is there and talks to an agent.
 //
-// `Client` is a small client of the Centrifuge protocol, JSON over WebSocket, enough for one channel.
-// Below it, the page.
+// `Client` and `Subscription` are a small client of the Centrifuge protocol, JSON over WebSocket.
+// Below them, the page.
 
 const CHANNEL = 'demo:lobby';
 const MESSAGES_SHOWN = 200;
@@ -13,16 +13,64 @@ class Refused extends Error {
     super(message);
     this.code = code;
   }
+
+  /** An expired token or an internal error: the next try may do better. */
+  get temporary() {
+    return this.code === 109 || this.code === 100;
+  }
+}
+
+/** An object that says what happened, the detail being what the gateway sent. */
+class Emitter extends EventTarget {
+  emit(name, detail, reason) {
+    this.dispatchEvent(Object.assign(new CustomEvent(name, { detail }), { reason }));
+  }
 }
 
 /**
- * Keeps one subscription alive over connections that come and go.
+ * A channel that is listened to, over connections that come and go.
  *
- * Emits `state`, `connected`, `subscribed`, `publication`, `join` and `leave`, the detail being what
- * the gateway sent. After a loss it reconnects by itself, asking for everything after the last
- * position it saw; what it missed is emitted as publications before `subscribed`.
+ * Emits `subscribed`, `publication`, `join`, `leave` and `refused`. After a loss it asks for everything
+ * after the last position it saw; what it missed is emitted as publications before `subscribed`.
  */
-class Client extends EventTarget {
+class Subscription extends Emitter {
+  #position = null;
+
+  constructor(channel) {
+    super();
+    this.channel = channel;
+  }
+
+  request() {
+    const request = { channel: this.channel };
+    return this.#position ? { ...request, recover: true, ...this.#position } : request;
+  }
+
+  subscribed(reply) {
+    const missed = reply.publications ?? [];
+    for (const publication of missed) this.received({ ...publication, recovered: true });
+    if (reply.recoverable) {
+      const offset = Math.max(reply.offset ?? 0, missed.at(-1)?.offset ?? 0);
+      this.#position = { offset, epoch: reply.epoch };
+    }
+    this.emit('subscribed', { ...reply, missed: missed.length, position: this.#position });
+  }
+
+  received(publication) {
+    if (publication.offset && this.#position) {
+      if (!publication.recovered && publication.offset <= this.#position.offset) return;
+      this.#position.offset = publication.offset;
+    }
+    this.emit('publication', { ...publication, position: this.#position });
+  }
+}
+
+/**
+ * Keeps subscriptions alive over connections that come and go.
+ *
+ * Emits `state` and `connected`. After a loss it reconnects by itself.
+ */
+class Client extends Emitter {
   static REPLY_TIMEOUT_MS = 5_000;
   static PING_GRACE_MS = 10_000;
   static BACKOFF_MS = { first: 200, most: 5_000 };
@@ -30,28 +78,39 @@ class Client extends EventTarget {
   #socket = null;
   #id = 0;
   #replies = new Map();
-  #position = null;
+  #subscriptions = new Map();
   #failures = 0;
   #timers = {};
 
   /** @param getToken resolves to `{ token }`; rejecting with `final` set ends the client */
-  constructor(url, channel, getToken) {
+  constructor(url, getToken) {
     super();
     this.url = url;
-    this.channel = channel;
     this.getToken = getToken;
     this.wanted = false;
+  }
+
+  /** Listens to a channel from the next connection on. */
+  listen(channel) {
+    const subscription = new Subscription(channel);
+    this.#subscriptions.set(channel, subscription);
+    return subscription;
+  }
+
+  /** Does not listen to it any more from the next connection on. */
+  forget(subscription) {
+    this.#subscriptions.delete(subscription.channel);
   }
 
   async open() {
     this.wanted = true;
     clearTimeout(this.#timers.retry);
-    this.#emit('state', 'connecting');
+    this.emit('state', 'connecting');
     let token;
     try {
       ({ token } = await this.getToken());
     } catch (error) {
-      return error.final ? this.#end(error.message) : this.#retry();
+      return error.final ? this.end(error.message) : this.#retry();
     }
     if (!this.wanted || this.#socket) return;
     const socket = new WebSocket(this.url);
@@ -68,64 +127,54 @@ class Client extends EventTarget {
     const socket = this.#socket;
     this.#forget();
     socket?.close();
-    this.#emit('state', 'cut');
+    this.emit('state', 'cut');
   }
 
-  publish(data) {
-    return this.#ask('publish', { channel: this.channel, data });
+  publish({ channel }, data) {
+    return this.#ask('publish', { channel, data });
   }
 
-  history(limit) {
-    return this.#ask('history', { channel: this.channel, limit, reverse: true });
+  history({ channel }, limit) {
+    return this.#ask('history', { channel, limit, reverse: true });
   }
 
-  presence() {
-    return this.#ask('presence', { channel: this.channel });
+  presence({ channel }) {
+    return this.#ask('presence', { channel });
+  }
+
+  rpc(method, data) {
+    return this.#ask('rpc', { method, data }).then((reply) => reply.data);
   }
 
   async #greet(token) {
     try {
-      // Both commands go out at once: the gateway answers them in order.
+      // All commands go out at once: the gateway answers them in order.
       const connected = this.#ask('connect', { token, name: 'playground' });
-      const subscribed = this.#ask('subscribe', this.#subscription());
-      subscribed.catch(() => {}); // if connecting fails, that is the error to report
+      const subscribed = [...this.#subscriptions.values()].map((each) => this.#subscribe(each));
+      for (const each of subscribed) each.catch(() => {}); // if connecting fails, that is the error to report
       const session = await connected;
       this.#failures = 0;
       this.pong = session.pong;
       this.pingMs = (session.ping ?? 0) * 1_000;
       this.#heard();
       if (session.expires) this.#renewIn(session.ttl);
-      this.#emit('state', 'connected');
-      this.#emit('connected', session);
-      this.#subscribed(await subscribed);
+      this.emit('state', 'connected');
+      this.emit('connected', session);
+      await Promise.all(subscribed);
     } catch (error) {
-      const final = error instanceof Refused && error.code !== 109 && error.code !== 100;
-      if (final) this.#end(error.message);
+      if (error instanceof Refused && !error.temporary) this.end(error.message);
       else this.#socket?.close();
     }
   }
 
-  #subscription() {
-    const request = { channel: this.channel };
-    return this.#position ? { ...request, recover: true, ...this.#position } : request;
-  }
-
-  #subscribed(reply) {
-    const missed = reply.publications ?? [];
-    for (const publication of missed) this.#received({ ...publication, recovered: true });
-    if (reply.recoverable) {
-      const offset = Math.max(reply.offset ?? 0, missed.at(-1)?.offset ?? 0);
-      this.#position = { offset, epoch: reply.epoch };
+  /** A refusal is for whoever listens; the connection goes on without the channel. */
+  async #subscribe(subscription) {
+    try {
+      subscription.subscribed(await this.#ask('subscribe', subscription.request()));
+    } catch (error) {
+      if (!(error instanceof Refused) || error.temporary) throw error;
+      subscription.emit('refused', error);
     }
-    this.#emit('subscribed', { ...reply, missed: missed.length, position: this.#position });
-  }
-
-  #received(publication) {
-    if (publication.offset && this.#position) {
-      if (!publication.recovered && publication.offset <= this.#position.offset) return;
-      this.#position.offset = publication.offset;
-    }
-    this.#emit('publication', { ...publication, position: this.#position });
   }
 
   /** Asks the gateway; resolves to the reply, rejects on an error, a loss or a time-out. */
@@ -166,17 +215,15 @@ class Client extends EventTarget {
   }
 
   #pushed({ channel, pub, join, leave, unsubscribe }) {
-    if (channel !== this.channel) return;
-    if (pub) this.#received(pub);
-    if (join) this.#emit('join', join.info);
-    if (leave) this.#emit('leave', leave.info);
+    const subscription = this.#subscriptions.get(channel);
+    if (!subscription) return;
+    if (pub) subscription.received(pub);
+    if (join) subscription.emit('join', join.info);
+    if (leave) subscription.emit('leave', leave.info);
     if (unsubscribe?.code >= 2500) {
-      this.#ask('subscribe', this.#subscription()).then(
-        (reply) => this.#subscribed(reply),
-        () => this.#socket?.close(),
-      );
+      this.#subscribe(subscription).catch(() => this.#socket?.close());
     } else if (unsubscribe) {
-      this.#end(unsubscribe.reason);
+      subscription.emit('refused', new Refused({ ...unsubscribe, message: unsubscribe.reason }));
     }
   }
 
@@ -197,25 +244,26 @@ class Client extends EventTarget {
     if (!this.#socket) return;
     this.#forget();
     const final = (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000);
-    if (final) this.#end(reason);
+    if (final) this.end(reason);
     else this.#retry();
   }
 
   #retry() {
     if (!this.wanted) return;
-    this.#emit('state', 'reconnecting');
+    this.emit('state', 'reconnecting');
     // Full jitter: after a restart of the gateway its clients do not come back all at once.
     const { first, most } = Client.BACKOFF_MS;
     const ceiling = Math.min(most, first * 2 ** this.#failures++);
     this.#timers.retry = setTimeout(() => this.open(), Math.random() * ceiling);
   }
 
-  #end(reason) {
+  /** Ends the connection for good, unless it is opened again. */
+  end(reason) {
     this.wanted = false;
     const socket = this.#socket;
     this.#forget();
     socket?.close();
-    this.#emit('state', 'disconnected', reason);
+    this.emit('state', 'disconnected', reason);
   }
 
   #forget() {
@@ -225,15 +273,12 @@ class Client extends EventTarget {
     clearTimeout(this.#timers.renewal);
     for (const id of [...this.#replies.keys()]) this.#settle(id).reject(new Error('connection lost'));
   }
-
-  #emit(name, detail, reason) {
-    this.dispatchEvent(Object.assign(new CustomEvent(name, { detail }), { reason }));
-  }
 }
 
 // ---- the page ----
 
 const element = (id) => document.getElementById(id);
+const log = { box: 'log', list: 'messages', empty: 'empty' };
 const people = new Map();
 let me = null;
 let arrived = false;
@@ -253,7 +298,7 @@ async function demoToken() {
 }
 
 function show({ data, info, offset, recovered }) {
-  append(message({ data, info, offset, recovered }));
+  append(log, message({ data, info, offset, recovered }));
 }
 
 function message({ data, info, offset, recovered }) {
@@ -280,17 +325,17 @@ function showEarlier(publications) {
 }
 
 function note(text) {
-  const item = part('note', text, 'li');
-  append(item);
+  append(log, part('note', text, 'li'));
 }
 
-function append(item) {
-  const [log, list] = [element('log'), element('messages')];
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-  element('empty').hidden = true;
+/** Adds an item to a list of messages, which follows its end unless someone has scrolled away. */
+function append(names, item) {
+  const [box, list] = [element(names.box), element(names.list)];
+  const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+  element(names.empty).hidden = true;
   list.append(item);
   while (list.childElementCount > MESSAGES_SHOWN) list.firstElementChild.remove();
-  if (atEnd) log.scrollTop = log.scrollHeight;
+  if (atEnd) box.scrollTop = box.scrollHeight;
 }
 
 function part(name, text, tag = 'span') {
@@ -317,15 +362,92 @@ function outcome(text) {
   element('outcome').textContent = text;
 }
 
+/** The conversation with the agent that the relay finds for this user. */
+class Talk {
+  static SHOWN = { box: 'agent-log', list: 'agent-messages', empty: 'agent-empty' };
+
+  #client;
+  #subscription = null;
+  #sent = new Map();
+  #count = 0;
+
+  constructor(client) {
+    this.#client = client;
+    element('ask').addEventListener('submit', (event) => {
+      event.preventDefault();
+      const text = element('question').value.trim();
+      if (text !== '') this.#say(text);
+      element('question').focus();
+    });
+  }
+
+  /** A user's agent is heard on the user's own channel, and rests there while the user is away. */
+  belongTo(user) {
+    const channel = `agent.${user}`;
+    if (this.#subscription?.channel === channel) return;
+    if (this.#subscription) this.#client.forget(this.#subscription);
+    this.#sent.clear();
+    this.#subscription = this.#client.listen(channel);
+    this.#subscription.addEventListener('subscribed', () => this.ready(true));
+    this.#subscription.addEventListener('publication', ({ detail }) => this.#heard(detail.data));
+    this.#subscription.addEventListener('refused', () => {
+      this.ready(false);
+      element('agent-empty').textContent = 'The relay is off on this gateway, so there is no agent.';
+      element('agent-empty').hidden = false;
+    });
+  }
+
+  ready(isReady) {
+    element('tell').disabled = !isReady;
+  }
+
+  async #say(text) {
+    const messageId = `m-${Date.now()}-${++this.#count}`;
+    const begun = performance.now();
+    const state = part('when', 'sending');
+    const item = part('mine', '', 'li');
+    item.append(part('who', 'you'), state, part('said', text));
+    append(Talk.SHOWN, item);
+    this.#sent.set(messageId, { begun, state });
+    if (this.#sent.size > MESSAGES_SHOWN) this.#sent.delete(this.#sent.keys().next().value);
+    element('question').value = '';
+    try {
+      const message = { messageId, data: text, ack: 'durable' };
+      const { level } = await this.#client.rpc(this.#subscription.channel, message);
+      state.textContent = `${level}, ${(performance.now() - begun).toFixed(1)} ms`;
+    } catch (error) {
+      state.textContent = `not taken: ${error.message}`;
+    }
+  }
+
+  #heard(message) {
+    if (message?.type === 2) {
+      // What was given up: the gateway names the message and says why.
+      const lost = message.action === 'error' && this.#sent.get(message.messageId);
+      if (lost) lost.state.textContent = `not delivered: ${message.error}`;
+      return;
+    }
+    const text = message?.type === 1 ? 'bytes' : String(message?.data ?? '');
+    const asked = this.#sent.get(message?.inReplyTo || message?.messageId?.replace(/^echo-/, ''));
+    const took = asked ? `${(performance.now() - asked.begun).toFixed(1)} ms` : '';
+    const item = document.createElement('li');
+    item.append(part('who', 'agent'), part('when', took), part('said', text));
+    append(Talk.SHOWN, item);
+  }
+}
+
 function start() {
   const url = new URL('/connection/websocket', location.href);
   url.protocol = url.protocol.replace('http', 'ws');
-  const client = new Client(url, CHANNEL, async () => {
+  const client = new Client(url, async () => {
     const made = await demoToken();
     element('demo').hidden = false;
     element('user').textContent = made.user;
+    talk.belongTo(made.user);
     return made;
   });
+  const lobby = client.listen(CHANNEL);
+  const talk = new Talk(client);
   element('channel').textContent = CHANNEL;
 
   client.addEventListener('state', ({ detail: state, reason }) => {
@@ -338,6 +460,7 @@ function start() {
     }
     const ready = state === 'connected';
     for (const id of ['send', 'history']) element(id).disabled = !ready;
+    if (!ready) talk.ready(false);
     const cut = element('cut');
     cut.classList.toggle('primary', !client.wanted);
     element('people').classList.toggle('stale', !ready);
@@ -348,11 +471,12 @@ function start() {
     element('client').textContent = detail.client;
     element('client').title = detail.client;
   });
-  client.addEventListener('subscribed', async ({ detail }) => {
+  lobby.addEventListener('refused', ({ detail: error }) => client.end(error.message));
+  lobby.addEventListener('subscribed', async ({ detail }) => {
     showPosition(detail.position);
     if (!arrived) {
       arrived = true;
-      const { publications = [] } = await client.history(EARLIER_SHOWN).catch(() => ({}));
+      const { publications = [] } = await client.history(lobby, EARLIER_SHOWN).catch(() => ({}));
       // What came since the subscription has been shown as it came.
       showEarlier(publications.filter(({ offset }) => offset <= (detail.offset ?? 0)).reverse());
     }
@@ -364,12 +488,12 @@ function start() {
           : 'recovered: false, the stream was lost (new epoch)',
       );
     }
-    const { presence } = await client.presence().catch(() => ({ presence: {} }));
+    const { presence } = await client.presence(lobby).catch(() => ({ presence: {} }));
     people.clear();
     for (const [id, info] of Object.entries(presence ?? {})) people.set(id, info);
     showPeople();
   });
-  client.addEventListener('publication', ({ detail }) => {
+  lobby.addEventListener('publication', ({ detail }) => {
     if (detail.info?.client === me && typeof detail.data?.sent === 'number') {
       const took = performance.now() - detail.data.sent;
       element('latency').textContent = `${took.toFixed(1)} ms`;
@@ -377,12 +501,12 @@ function start() {
     showPosition(detail.position);
     show(detail);
   });
-  client.addEventListener('join', ({ detail: info }) => {
+  lobby.addEventListener('join', ({ detail: info }) => {
     people.set(info.client, info);
     showPeople();
     if (info.client !== me) note(`${info.user} joined`);
   });
-  client.addEventListener('leave', ({ detail: info }) => {
+  lobby.addEventListener('leave', ({ detail: info }) => {
     people.delete(info.client);
     showPeople();
     note(`${info.user} left`);
@@ -394,7 +518,7 @@ function start() {
     const text = input.value.trim();
     if (text === '') return;
     try {
-      await client.publish({ text, sent: performance.now() });
+      await client.publish(lobby, { text, sent: performance.now() });
       input.value = '';
     } catch (error) {
       outcome(`not published: ${error.message}`);
@@ -412,7 +536,7 @@ function start() {
   });
   element('history').addEventListener('click', async () => {
     try {
-      const { publications = [], offset } = await client.history(20);
+      const { publications = [], offset } = await client.history(lobby, 20);
       const [latest] = publications.map(({ data }) => data?.text ?? JSON.stringify(data));
       const read = `read ${publications.length} of ${offset ?? 0} messages`;
       outcome(latest === undefined ? read : `${read}, the latest: ${latest.slice(0, 60)}`);

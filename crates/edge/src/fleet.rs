@@ -12,7 +12,9 @@ use bus::MemoryBus;
 use bytes::Bytes;
 use lifecycle::{CancellationToken, Clock, Tasks};
 use protocol::code::Disconnect;
+use protocol::dialect::Dialect;
 use protocol::session::{ClientId, Operation};
+use router::relay::Relay;
 use tokio::sync::oneshot;
 
 use crate::door::Door;
@@ -44,13 +46,20 @@ pub(crate) struct Registers {
 }
 
 impl Registers {
-    /// Ends the user's other connections with 3504.
-    pub(crate) fn disconnect_others(&self, user: &str, except: ClientId) {
+    /// Ends the user's other connections, of this dialect if one is given.
+    pub(crate) fn disconnect_others(
+        &self,
+        user: &str,
+        except: ClientId,
+        dialect: Option<Dialect>,
+        disconnect: Disconnect,
+    ) {
         let select = Select {
             except: vec![except],
+            dialect,
             ..Select::default()
         };
-        let operation = Operation::Disconnect(Disconnect::CONNECTION_LIMIT);
+        let operation = Operation::Disconnect(disconnect);
         self.operate(user, &select, &operation);
     }
 
@@ -148,6 +157,8 @@ pub struct Fleet {
 pub struct Crew {
     /// The bus they subscribe to.
     pub bus: Arc<MemoryBus>,
+    /// The way to agents, if there is one.
+    pub relay: Option<Arc<Relay>>,
     /// Settings in force.
     pub current: Current,
     /// Settings for good.
@@ -180,6 +191,7 @@ impl Fleet {
     pub fn start(crew: Crew) -> Result<Arc<Self>, FleetError> {
         let Crew {
             bus,
+            relay,
             current,
             fixed,
             tasks,
@@ -208,6 +220,7 @@ impl Fleet {
         for index in 0..fixed.workers.max(1) {
             let (worker, inbox) = Worker::new(Surroundings {
                 bus: Arc::clone(&bus),
+                relay: relay.clone(),
                 gate: Arc::clone(&gate),
                 registers: Arc::clone(&registers),
                 current: Arc::clone(&current),

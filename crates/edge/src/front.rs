@@ -9,6 +9,7 @@ mod address;
 mod emulation;
 mod origin;
 mod pages;
+mod relay;
 mod reply;
 mod routes;
 mod socket;
@@ -20,6 +21,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ::router::relay::Relay;
 use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -53,6 +55,10 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 pub struct Front {
     /// All workers.
     pub fleet: Arc<Fleet>,
+    /// The way to agents, if there is one.
+    pub relay: Option<Arc<Relay>>,
+    /// Which application stands at the bare paths; `None` is the gateway itself.
+    pub root: Option<Root>,
     /// Settings in force.
     pub current: Current,
     /// Who is let in.
@@ -69,6 +75,13 @@ pub struct Front {
     pub proxy_protocol: bool,
     /// Handshakes under way at once.
     pub handshakes_pending: usize,
+}
+
+/// An application at the bare paths of a listener, as in its seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// `/ws`, `/health`, `/metrics`, `/v1/…` (`contracts`: relay 1.2).
+    Relay,
 }
 
 /// Binds a listening socket; with `shared`, several may be bound to one address and

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use auth::Verifier;
+use auth::{Signatures, Verifier};
 use ipnet::IpNet;
 use protocol::session::Settings;
+use protocol::stratix;
 use websocket::{DeflateConfig, Limits};
 
 /// The settings in force, shared by front and workers.
@@ -33,6 +34,8 @@ pub struct Live {
     pub emulation_body_max: usize,
     /// Checks tokens.
     pub verifier: Arc<Verifier>,
+    /// The relay's own dialect and REST, if the relay is on.
+    pub relay: Option<Relay>,
     /// Mints tokens for the playground, if the demo is on.
     pub demo: Option<DemoTokens>,
 }
@@ -80,6 +83,24 @@ impl Addresses {
 fn contains(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
     networks.iter().any(|network| network.contains(&address))
+}
+
+/// The relay's own clients.
+pub struct Relay {
+    /// Anybody may claim any client id.
+    pub is_open: bool,
+    /// For the decoder; the message size is the relay's own.
+    pub websocket: Limits,
+    /// Messages in pieces.
+    pub chunks: stratix::Limits,
+    /// Most bytes of a message.
+    pub message_size_max: usize,
+    /// Most messages of a history that are replayed.
+    pub history_max: usize,
+    /// How long a client may be too slow for what it is sent (3008).
+    pub slow_patience: Duration,
+    /// Checks the signatures of messages; `None` asks for none and reads none.
+    pub signatures: Option<Arc<Signatures>>,
 }
 
 /// Caps and rates at the door; 0 means no limit.

@@ -26,6 +26,7 @@ mod queue;
 mod reading;
 mod requests;
 pub(crate) mod slab;
+pub(crate) mod stratix;
 mod users;
 mod wheel;
 mod writing;
@@ -45,6 +46,7 @@ use lifecycle::Clock;
 use mio::{Events, Poll, Token, Waker};
 use protocol::session::{Context, Now, Output};
 use router::Router;
+use router::relay::Relay;
 use websocket::{Deflater, Inflater};
 
 use crate::fleet::Registers;
@@ -84,6 +86,7 @@ pub(crate) struct Worker {
     users: Users,
     wheel: Wheel,
     router: Router,
+    relay: Option<Arc<Relay>>,
     gate: Arc<Gate>,
     registers: Arc<Registers>,
     current: Current,
@@ -111,6 +114,7 @@ pub(crate) struct Worker {
 /// What a worker shares with others.
 pub(crate) struct Surroundings {
     pub(crate) bus: Arc<MemoryBus>,
+    pub(crate) relay: Option<Arc<Relay>>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) registers: Arc<Registers>,
     pub(crate) current: Current,
@@ -134,6 +138,7 @@ impl Worker {
             users: Users::default(),
             wheel: Wheel::new(clock.mono_ms()),
             router: Router::new(around.bus, sink, deflater, around.fixed.deflate_min),
+            relay: around.relay,
             gate: around.gate,
             registers: around.registers,
             live: around.current.load_full(),
@@ -253,6 +258,11 @@ impl Worker {
             Mail::Answer(key, response) => {
                 if self.connections.holds(key) {
                     self.guarded(key.slot, |worker| worker.answer(key.slot, response));
+                }
+            }
+            Mail::Told(key, ticket, told) => {
+                if self.connections.holds(key) {
+                    self.guarded(key.slot, |worker| worker.told(key.slot, ticket, told));
                 }
             }
             Mail::Frame(key, frame) => {

@@ -162,6 +162,7 @@ fn serve(tasks: &Tasks, stop: &CancellationToken) -> (Arc<Fleet>, SocketAddr) {
     let current = Arc::new(ArcSwap::from_pointee(live()));
     let clock = Clock::start();
     let fleet = Fleet::start(Crew {
+        relay: None,
         bus: Arc::new(MemoryBus::new(&MemoryConfig::default())),
         current: Arc::clone(&current),
         fixed: Fixed {
@@ -180,6 +181,8 @@ fn serve(tasks: &Tasks, stop: &CancellationToken) -> (Arc<Fleet>, SocketAddr) {
     let listener = front::bind((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
     let address = listener.local_addr().unwrap();
     let front = Front {
+        relay: None,
+        root: None,
         fleet: Arc::clone(&fleet),
         current,
         door,
@@ -209,7 +212,12 @@ fn live() -> Live {
         ..TokenSettings::default()
     };
     Live {
+        relay: None,
         session: Settings {
+            stratix_pulse: protocol::dialect::Pulse {
+                interval: Duration::ZERO,
+                timeout: Duration::ZERO,
+            },
             client: ClientSettings::default(),
             namespaces: Namespaces::new(&channels).unwrap(),
             rpc_ping: false,

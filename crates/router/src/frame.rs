@@ -4,12 +4,16 @@ use bus::{Message, Publication};
 use protocol::channel::Channel;
 use protocol::code::Disconnect;
 use protocol::codec::{self, EncodeError, Encoding};
+use protocol::dialect::Dialect;
 use protocol::message;
+use protocol::stratix::{self, Outbound};
 use websocket::{Deflater, OpCode};
 
 /// What tells the bytes for one subscriber from those for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Flavor {
+    /// What the client speaks.
+    pub dialect: Dialect,
     /// How messages are encoded.
     pub encoding: Encoding,
     /// What stands around them on the wire.
@@ -74,16 +78,7 @@ impl Framing {
                     Encoding::Json => OpCode::Text,
                     Encoding::Protobuf => OpCode::Binary,
                 };
-                if let (Some(bits), Some((deflater, min))) = (deflate_bits, deflate)
-                    && message.len() >= min
-                {
-                    let mut compressed = Vec::with_capacity(message.len() / 2);
-                    // What does not shrink is sent as it is.
-                    if deflater.compress(bits, message, &mut compressed) {
-                        return websocket::encode_frame(out, opcode, true, true, None, &compressed);
-                    }
-                }
-                websocket::encode_frame(out, opcode, true, false, None, message);
+                Self::wrap_as(opcode, deflate_bits, message, deflate, out);
             }
             Self::Stream => {
                 out.extend_from_slice(message);
@@ -98,6 +93,25 @@ impl Framing {
             }
         }
     }
+
+    fn wrap_as(
+        opcode: OpCode,
+        deflate_bits: Option<u8>,
+        message: &[u8],
+        deflate: Option<(&mut Deflater, usize)>,
+        out: &mut Vec<u8>,
+    ) {
+        if let (Some(bits), Some((deflater, min))) = (deflate_bits, deflate)
+            && message.len() >= min
+        {
+            let mut compressed = Vec::with_capacity(message.len() / 2);
+            // What does not shrink is sent as it is.
+            if deflater.compress(bits, message, &mut compressed) {
+                return websocket::encode_frame(out, opcode, true, true, None, &compressed);
+            }
+        }
+        websocket::encode_frame(out, opcode, true, false, None, message);
+    }
 }
 
 impl Frame {
@@ -111,6 +125,9 @@ impl Frame {
         scratch: &mut Vec<u8>,
     ) -> Result<Self, WrapError> {
         scratch.clear();
+        if flavor.dialect == Dialect::Stratix {
+            return Ok(Self::bare(flavor, channel, delivered, deflate));
+        }
         match &delivered.kind {
             bus::Kind::Publication(publication) => {
                 let mut told = self::publication(publication);
@@ -148,6 +165,43 @@ impl Frame {
             channel: channel.clone(),
             bytes: bytes.into_boxed_slice(),
         })
+    }
+}
+
+impl Frame {
+    /// A publication as it is, for clients whose frames are messages: text, or the bytes
+    /// of a binary message.
+    fn bare(
+        flavor: Flavor,
+        channel: &Channel,
+        delivered: &Message,
+        deflate: Option<(&mut Deflater, usize)>,
+    ) -> Self {
+        let bus::Kind::Publication(publication) = &delivered.kind else {
+            // They ask for nobody's coming and going.
+            return Self {
+                channel: channel.clone(),
+                bytes: Box::default(),
+            };
+        };
+        let binary = serde_json::from_slice::<stratix::Message>(&publication.data)
+            .ok()
+            .filter(|message| message.kind == stratix::Kind::Binary)
+            .and_then(|message| stratix::answer(&message).ok());
+        let (opcode, payload) = match &binary {
+            Some(Outbound::Binary(payload)) => (OpCode::Binary, payload.as_slice()),
+            Some(Outbound::Text(_)) | None => (OpCode::Text, &*publication.data),
+        };
+        let bits = match flavor.framing {
+            Framing::WebSocket { deflate_bits } => deflate_bits,
+            Framing::Stream | Framing::Events => None,
+        };
+        let mut bytes = Vec::with_capacity(payload.len() + 16);
+        Framing::wrap_as(opcode, bits, payload, deflate, &mut bytes);
+        Self {
+            channel: channel.clone(),
+            bytes: bytes.into_boxed_slice(),
+        }
     }
 }
 

@@ -9,6 +9,8 @@
 mod dispatch;
 mod fanout;
 mod frame;
+pub mod relay;
+pub mod table;
 
 pub use dispatch::{Router, Subscriber, policy};
 pub use fanout::{Delivered, Receiver};

@@ -32,6 +32,7 @@ pub(super) async fn http_stream(asked: Asked) -> Reply {
         return method_not_allowed(&asked);
     }
     let flavor = Flavor {
+        dialect: protocol::dialect::Dialect::Centrifuge,
         encoding,
         framing: Framing::Stream,
     };
@@ -45,6 +46,7 @@ pub(super) async fn http_stream(asked: Asked) -> Reply {
 pub(super) async fn sse(asked: Asked) -> Reply {
     let limit = asked.live.sse_body_max.unwrap_or(0);
     let flavor = Flavor {
+        dialect: protocol::dialect::Dialect::Centrifuge,
         encoding: Encoding::Json,
         framing: Framing::Events,
     };
@@ -159,6 +161,7 @@ async fn connect(asked: Asked, flavor: Flavor, kind: &'static str, frame: Bytes)
             session: uuid::Uuid::new_v4().as_u128(),
         },
         verified,
+        stratix: None,
         deflate: None,
         early: frame,
         address: asked.peer.address,

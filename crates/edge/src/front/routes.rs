@@ -6,7 +6,7 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 
 use super::reply::{self, Reply};
-use super::{Front, Peer, address, emulation, origin, pages, websocket};
+use super::{Front, Peer, Root, address, emulation, origin, pages, relay, websocket};
 use crate::door::Refusal;
 use crate::live::Live;
 
@@ -37,7 +37,22 @@ pub(super) async fn answer(front: Arc<Front>, mut peer: Peer, request: Request<I
             &refusal.to_string(),
         );
     }
-    match asked.request.uri().path() {
+    let path = asked.request.uri().path().to_owned();
+    let below_relay = match asked.front.root {
+        Some(Root::Relay) => Some(path.as_str()),
+        None => path.strip_prefix("/relay"),
+    };
+    let asked = match below_relay {
+        None => asked,
+        Some(below) => match relay::answer(asked, below).await {
+            Ok(reply) => return reply,
+            Err(asked) => asked,
+        },
+    };
+    if asked.front.root.is_some() {
+        return refuse(&asked, StatusCode::NOT_FOUND, "path", "not found");
+    }
+    match path.as_str() {
         "/connection/websocket" if asked.live.websocket.enabled => websocket::upgrade(asked).await,
         "/connection/http_stream" if asked.live.http_stream_body_max.is_some() => {
             from_page(asked, emulation::http_stream).await

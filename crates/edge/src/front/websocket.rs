@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use protocol::claims::{ConnectionClaims, TokenError};
 use protocol::codec::Encoding;
+use protocol::dialect::Dialect;
 use protocol::session::Transport;
 use router::{Flavor, Framing};
 use websocket::{DeflateParams, handshake};
@@ -20,37 +21,25 @@ use super::origin;
 use super::reply::{self, Reply};
 use super::routes::{Asked, query, refuse};
 use super::socket::{Stream, Unstalled};
+use crate::door::Pass;
 use crate::fleet::Fleet;
 use crate::worker::arrival::{Arrival, Socket};
+use crate::worker::stratix::Stratix;
 
 /// Our sub-protocols, in the order of preference.
 const PROTOCOLS: [&str; 2] = ["centrifuge-json", "centrifuge-protobuf"];
 
 /// A sub-protocol that is followed by a token (live-data and other contracts).
-const BEARER: &str = "bearer";
+pub(super) const BEARER: &str = "bearer";
 
 /// Answers an upgrade request; if it is accepted, the connection moves to a worker as
 /// soon as the answer is out.
-pub(super) async fn upgrade(mut asked: Asked) -> Reply {
-    let headers = asked.request.headers();
-    let seen = headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let minor = u8::from(asked.request.version() != Version::HTTP_10);
-    let checked = handshake::validate(asked.request.method().as_str(), minor, seen);
-    let accept = match checked {
-        Ok(upgrade) => handshake::accept_key(upgrade.key),
-        Err(error) => {
-            let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-            let mut reply = refuse(&asked, status, error.reason_label(), &error.to_string());
-            if status == StatusCode::UPGRADE_REQUIRED {
-                let answer = reply.headers_mut();
-                answer.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-                answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
-            }
-            return reply;
-        }
+pub(super) async fn upgrade(asked: Asked) -> Reply {
+    let accept = match accept_key(&asked) {
+        Ok(accept) => accept,
+        Err(reply) => return reply,
     };
+    let headers = asked.request.headers();
     if !origin::is_admitted(&asked.live, headers) {
         return refuse(
             &asked,
@@ -87,12 +76,77 @@ pub(super) async fn upgrade(mut asked: Asked) -> Reply {
         Ok(verified) => verified,
         Err(reply) => return reply,
     };
-    let (deflate, extensions) = offer.deflate.unzip();
+    let terms = Terms {
+        accept,
+        encoding: offer.encoding,
+        protocol: offer.protocol,
+        deflate: offer.deflate,
+        verified,
+        stratix: None,
+        pass,
+    };
+    hand_over(asked, terms)
+}
+
+/// What a connection is taken over with.
+pub(super) struct Terms {
+    pub(super) accept: String,
+    pub(super) encoding: Encoding,
+    /// The sub-protocol to confirm.
+    pub(super) protocol: Option<&'static str>,
+    /// What is agreed on compression, and the header that says so.
+    pub(super) deflate: Option<(DeflateParams, String)>,
+    pub(super) verified: Option<ConnectionClaims>,
+    /// What a client of the dialect has asked for.
+    pub(super) stratix: Option<Box<Stratix>>,
+    pub(super) pass: Pass,
+}
+
+/// Checks that the request is an upgrade; what its key is answered with.
+pub(super) fn accept_key(asked: &Asked) -> Result<String, Reply> {
+    let seen = asked
+        .request
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let minor = u8::from(asked.request.version() != Version::HTTP_10);
+    match handshake::validate(asked.request.method().as_str(), minor, seen) {
+        Ok(upgrade) => Ok(handshake::accept_key(upgrade.key)),
+        Err(error) => {
+            let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            let mut reply = refuse(asked, status, error.reason_label(), &error.to_string());
+            if status == StatusCode::UPGRADE_REQUIRED {
+                let answer = reply.headers_mut();
+                answer.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+                answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            }
+            Err(reply)
+        }
+    }
+}
+
+/// Answers an upgrade that is accepted; the connection moves to a worker as soon as the
+/// answer is out.
+pub(super) fn hand_over(mut asked: Asked, terms: Terms) -> Reply {
+    let Terms {
+        accept,
+        encoding,
+        protocol,
+        deflate,
+        verified,
+        stratix,
+        pass,
+    } = terms;
+    let (deflate, extensions) = deflate.unzip();
     let framing = Framing::WebSocket {
         deflate_bits: deflate.map(|params: DeflateParams| params.window_bits),
     };
     let flavor = Flavor {
-        encoding: offer.encoding,
+        dialect: match stratix {
+            None => Dialect::Centrifuge,
+            Some(_) => Dialect::Stratix,
+        },
+        encoding,
         framing,
     };
     let upgrading = hyper::upgrade::on(&mut asked.request);
@@ -116,6 +170,7 @@ pub(super) async fn upgrade(mut asked: Asked) -> Reply {
                     flavor,
                     transport: Transport::WebSocket,
                     verified,
+                    stratix,
                     deflate,
                     early,
                     address: peer.address,
@@ -129,7 +184,7 @@ pub(super) async fn upgrade(mut asked: Asked) -> Reply {
             }
         }
     });
-    switching(&accept, offer.protocol, extensions)
+    switching(&accept, protocol, extensions)
 }
 
 /// What the client offers beyond the upgrade itself.
@@ -152,36 +207,16 @@ impl Offer {
             .collect();
         let mut protocol = handshake::select_protocol(offered.iter().copied(), &PROTOCOLS);
         let mut token = bearer(headers).map(str::to_owned);
-        let mut names = headers
-            .get_all(SEC_WEBSOCKET_PROTOCOL)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(str::trim);
-        if names.any(|name| name == BEARER) {
+        if let Some(offered) = offered_token(headers) {
             // What follows the name is the token; it is never confirmed.
-            let Some(offered_token) = names.next() else {
-                return Err((
-                    StatusCode::BAD_REQUEST,
-                    "no token follows sub-protocol bearer",
-                ));
-            };
-            token.get_or_insert_with(|| offered_token.to_owned());
+            let offered = offered.map_err(|message| (StatusCode::BAD_REQUEST, message))?;
+            token.get_or_insert(offered);
             protocol = protocol.or(Some(BEARER));
         }
         let by_query = query(asked, "format").or_else(|| query(asked, "cf_protocol"));
         let is_protobuf = protocol == Some("centrifuge-protobuf")
             || (protocol != Some("centrifuge-json") && by_query == Some("protobuf"));
-        let extensions = headers
-            .get_all(SEC_WEBSOCKET_EXTENSIONS)
-            .iter()
-            .map(HeaderValue::as_bytes);
-        let deflate = asked
-            .live
-            .websocket
-            .deflate
-            .as_ref()
-            .and_then(|config| websocket::negotiate_deflate(extensions, config));
+        let deflate = deflate_of(asked);
         Ok(Self {
             encoding: if is_protobuf {
                 Encoding::Protobuf
@@ -193,6 +228,34 @@ impl Offer {
             deflate,
         })
     }
+}
+
+/// What is agreed on compression.
+pub(super) fn deflate_of(asked: &Asked) -> Option<(DeflateParams, String)> {
+    let offered = asked
+        .request
+        .headers()
+        .get_all(SEC_WEBSOCKET_EXTENSIONS)
+        .iter()
+        .map(HeaderValue::as_bytes);
+    let config = asked.live.websocket.deflate.as_ref()?;
+    websocket::negotiate_deflate(offered, config)
+}
+
+/// The token behind sub-protocol `bearer`: `None` without one, an error if none follows.
+pub(super) fn offered_token(headers: &HeaderMap) -> Option<Result<String, &'static str>> {
+    let mut names = headers
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim);
+    names.any(|name| name == BEARER).then(|| {
+        names
+            .next()
+            .map(str::to_owned)
+            .ok_or("no token follows sub-protocol bearer")
+    })
 }
 
 /// The token of an `Authorization` header.

@@ -11,6 +11,7 @@ use websocket::DeflateParams;
 
 use super::pipe::Pipe;
 use super::slab::Key;
+use super::stratix::Stratix;
 use crate::door::Pass;
 use crate::tls::TlsState;
 
@@ -21,6 +22,8 @@ pub(crate) struct Arrival {
     pub(crate) transport: Transport,
     /// What a token said that came with the request.
     pub(crate) verified: Option<ConnectionClaims>,
+    /// What a client of that dialect has asked for.
+    pub(crate) stratix: Option<Box<Stratix>>,
     pub(crate) deflate: Option<DeflateParams>,
     /// Bytes that came after the request head; for HTTP, the first frame.
     pub(crate) early: Bytes,

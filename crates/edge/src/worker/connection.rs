@@ -11,6 +11,7 @@ use websocket::Decoder;
 
 use super::link::Link;
 use super::queue::SendQueue;
+use super::stratix::Stratix;
 use crate::door::{Bucket, Pass};
 
 /// One client's connection.
@@ -21,6 +22,8 @@ pub(crate) struct Connection {
     /// Only while something waits to be written.
     pub(crate) queue: Option<Box<SendQueue>>,
     pub(crate) flavor: Flavor,
+    /// What a client of that dialect has asked for, and what it has begun.
+    pub(crate) stratix: Option<Box<Stratix>>,
     pub(crate) stage: Stage,
     /// Listed in the worker's table of users.
     pub(crate) is_registered: bool,

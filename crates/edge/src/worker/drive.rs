@@ -55,6 +55,9 @@ impl Worker {
                     self.resume(slot, response);
                 }
             }
+            Output::Ping => self.ping_peer(slot),
+            Output::Begun => self.begun(slot),
+            Output::Submit { via, data } => self.submit(slot, via, &data),
             Output::Join { channel, info } => self.router.join(&channel, info),
             Output::Leave(sub) => self.leave(slot, &sub),
             Output::Close(disconnect) => self.begin_close(slot, &disconnect),

@@ -14,10 +14,12 @@ use bus::{Message, Sink};
 use bytes::Bytes;
 use mio::Waker;
 use protocol::session::Response;
+use router::relay::{Receipt, Refused};
 
 use super::Worker;
 use super::arrival::Arrival;
 use super::slab::Key;
+use super::stratix::Ticket;
 
 /// Most deliveries waiting; beyond it the bus refuses publications as busy.
 const DELIVERIES_MAX: usize = 32_768;
@@ -38,6 +40,8 @@ pub(crate) enum Mail {
     Arrive(Box<Arrival>),
     /// The answer to a request that took a while.
     Answer(Key, Response),
+    /// What became of a message for an agent.
+    Told(Key, Ticket, Result<Receipt, Refused>),
     /// A frame of a client with an emulated transport.
     Frame(Key, Bytes),
     /// The body of an HTTP connection has room again.
@@ -141,6 +145,7 @@ impl Inbox {
                 Mail::Frame(_, frame) => frame_bytes += frame.len() + FRAME_OVERHEAD,
                 Mail::Arrive(_)
                 | Mail::Answer(..)
+                | Mail::Told(..)
                 | Mail::Room(_)
                 | Mail::Gone(_)
                 | Mail::Task(_) => {}

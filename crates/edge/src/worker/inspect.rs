@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use protocol::code::Disconnect;
+use protocol::dialect::Dialect;
 use protocol::session::{ClientId, Operation, Session, Transport};
 use router::Flavor;
 
@@ -18,6 +19,8 @@ pub struct Select {
     pub session: Option<u128>,
     /// None of these.
     pub except: Vec<ClientId>,
+    /// Only those that speak this.
+    pub dialect: Option<Dialect>,
 }
 
 impl Select {
@@ -29,6 +32,9 @@ impl Select {
         self.client.is_none_or(|client| client == session.client())
             && self.session.is_none_or(|wanted| emulated == Some(wanted))
             && !self.except.contains(&session.client())
+            && self
+                .dialect
+                .is_none_or(|dialect| dialect == session.dialect())
     }
 }
 

@@ -27,6 +27,7 @@ impl Worker {
             flavor,
             transport,
             verified,
+            stratix,
             deflate,
             early,
             address,
@@ -56,8 +57,9 @@ impl Worker {
             }
         }
         let client = ClientId(uuid::Uuid::new_v4().as_u128());
-        let session = Session::new(
+        let session = Session::of_dialect(
             context(&self.live, self.now),
+            flavor.dialect,
             client,
             transport,
             flavor.encoding,
@@ -69,6 +71,7 @@ impl Worker {
             session,
             queue: None,
             flavor,
+            stratix,
             stage: Stage::Open,
             is_registered: false,
             is_dirty: false,
@@ -90,6 +93,9 @@ impl Worker {
         self.plan_wake(key.slot);
         if self.is_abandoned(key.slot) {
             return self.depart(key.slot);
+        }
+        if !flavor.dialect.profile().logs_in_by_command {
+            self.guarded(key.slot, |worker| worker.begin(key.slot));
         }
         self.guarded(key.slot, |worker| match flavor.framing {
             Framing::WebSocket { .. } => worker.early_bytes(key.slot, &early),
@@ -216,6 +222,7 @@ impl Worker {
             self.registers.emulated.remove(session);
         }
         self.metrics.gone(connection.flavor);
+        self.stratix_went(&connection);
     }
 
     /// Ends all subscriptions and takes the connection off the table of users.

@@ -103,10 +103,19 @@ impl Worker {
             let Some(connection) = self.connections.get_mut(slot) else {
                 break;
             };
-            let limits = &self.live.websocket.limits;
+            let limits = match (&connection.stratix, &self.live.relay) {
+                (Some(_), Some(relay)) => &relay.websocket,
+                _ => &self.live.websocket.limits,
+            };
             match connection.decoder.decode(limits, &mut inflater, bytes) {
                 Ok((used, event)) => {
                     match event {
+                        Some(Event::Message { binary, payload })
+                            if connection.stage == Stage::Open && connection.stratix.is_some() =>
+                        {
+                            self.tally.messages_received += 1;
+                            self.stratix_message(slot, binary, payload);
+                        }
                         Some(Event::Message { payload, .. }) if connection.stage == Stage::Open => {
                             self.tally.messages_received += 1;
                             let cx = context(&self.live, self.now);
@@ -193,6 +202,8 @@ impl Worker {
             .control_frames
             .take(rate, burst, self.now.mono_ms)
         {
+            let cx = context(&self.live, self.now);
+            connection.session.heard(cx);
             return true;
         }
         self.metrics.frame_error("control_frame_rate");

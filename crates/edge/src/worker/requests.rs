@@ -28,7 +28,8 @@ impl Worker {
                 }
                 Some(Response::Registered(self.register(slot, single_connection)))
             }
-            Request::Subscribe(ask) => {
+            Request::Subscribe(mut ask) => {
+                self.adapt(slot, &mut ask);
                 let who = self.subscriber(slot)?;
                 if self.registers.door.is_out_of_memory(self.live.door.memory) {
                     return Some(Response::Subscribed(Err(ErrorCode::TooManyRequests)));
@@ -110,9 +111,15 @@ impl Worker {
         connection.is_registered = true;
         let user = identity.user.clone();
         let client = connection.session.client();
+        let dialect = connection.session.dialect();
         self.users.add(&self.connections, slot, &user);
         if single_connection {
-            self.registers.disconnect_others(&user, client);
+            self.registers
+                .disconnect_others(&user, client, None, Disconnect::CONNECTION_LIMIT);
+        }
+        if dialect.profile().is_single {
+            self.registers
+                .disconnect_others(&user, client, Some(dialect), Disconnect::REPLACED);
         }
         true
     }

@@ -148,11 +148,13 @@ fn an_http_client_that_left_early_leaves_nothing_behind() {
     let arrival = Arrival {
         socket: Socket::Http { pipe, key },
         flavor: Flavor {
+            dialect: protocol::dialect::Dialect::Centrifuge,
             encoding: Encoding::Json,
             framing: Framing::Stream,
         },
         transport: Transport::Emulated { session: 1 },
         verified: Some(claims("ann")),
+        stratix: None,
         deflate: None,
         early: Bytes::from_static(br#"{"id":1,"connect":{}}"#),
         address: Ipv4Addr::LOCALHOST.into(),
@@ -252,6 +254,7 @@ impl Bench {
         let clock = Clock::start();
         let entered = runtime.enter();
         let fleet = Fleet::start(Crew {
+            relay: None,
             bus: Arc::clone(&bus),
             current: Arc::clone(&current),
             fixed: Fixed {
@@ -312,11 +315,13 @@ impl Bench {
         let arrival = Arrival {
             socket: Socket::Tcp(accepted),
             flavor: Flavor {
+                dialect: protocol::dialect::Dialect::Centrifuge,
                 encoding: Encoding::Json,
                 framing: Framing::WebSocket { deflate_bits: None },
             },
             transport: Transport::WebSocket,
             verified: Some(claims(user)),
+            stratix: None,
             deflate: None,
             early: Bytes::new(),
             address: Ipv4Addr::LOCALHOST.into(),
@@ -377,7 +382,12 @@ fn live() -> Live {
     };
     let verifier = Verifier::new(&TokenSettings::default(), None, &KeySets::new()).unwrap();
     Live {
+        relay: None,
         session: Settings {
+            stratix_pulse: protocol::dialect::Pulse {
+                interval: Duration::from_secs(30),
+                timeout: Duration::from_secs(30),
+            },
             client: ClientSettings::default(),
             namespaces: Namespaces::new(&channels).unwrap(),
             rpc_ping: false,

@@ -23,17 +23,33 @@ impl Worker {
     /// Spreads what the bus delivered.
     pub(super) fn deliver(&mut self, message: &Message) {
         let limit = self.live.session.client.queue_max_size;
+        let slow_patience_ms = self.live.relay.as_ref().map_or(0, |relay| {
+            u64::try_from(relay.slow_patience.as_millis()).unwrap_or(u64::MAX / 4)
+        });
         let mut spread = Spread {
             connections: &mut self.connections,
             dirty: &mut self.dirty,
             spare: &mut self.spare_queues,
             tally: &mut self.tally,
             limit,
+            now_ms: self.now.mono_ms,
+            slow_patience_ms,
+            answers_dropped: 0,
             gaps: Vec::new(),
             ended: Vec::new(),
         };
         let delivered = self.router.deliver(message, &mut spread);
-        let Spread { gaps, ended, .. } = spread;
+        let Spread {
+            gaps,
+            ended,
+            answers_dropped,
+            ..
+        } = spread;
+        if answers_dropped > 0
+            && let Some(relay) = &self.relay
+        {
+            relay.counters().answers_dropped.add(answers_dropped);
+        }
         self.tally.deliveries += delivered.frames as u64;
         for (slot, disconnect) in ended {
             self.guarded(slot, |worker| worker.end_session(slot, disconnect));
@@ -156,6 +172,9 @@ impl Worker {
         if is_done && let Some(mut queue) = connection.queue.take() {
             queue.trim();
             self.spare_queues.keep(queue);
+            if let Some(own) = &mut connection.stratix {
+                own.slow_since_ms = 0;
+            }
         }
         match connection.stage {
             Stage::Open => {
@@ -189,6 +208,10 @@ struct Spread<'a> {
     spare: &'a mut SpareQueues,
     tally: &'a mut Tally,
     limit: usize,
+    now_ms: u64,
+    /// How long a client of the relay may overflow.
+    slow_patience_ms: u64,
+    answers_dropped: u64,
     gaps: Vec<(u32, Channel)>,
     ended: Vec<(u32, Disconnect)>,
 }
@@ -207,6 +230,15 @@ impl Receiver for Spread<'_> {
             Queued::Conflated { dropped } => self.tally.dropped_conflated += dropped as u64,
             Queued::Dropped { channels, dropped } => {
                 self.tally.dropped_oldest += dropped as u64;
+                if let Some(own) = &mut connection.stratix {
+                    self.answers_dropped += dropped as u64;
+                    if own.slow_since_ms == 0 {
+                        own.slow_since_ms = self.now_ms;
+                    } else if self.now_ms >= own.slow_since_ms + self.slow_patience_ms {
+                        self.tally.dropped_slow += 1;
+                        self.ended.push((slot, Disconnect::SLOW));
+                    }
+                }
                 // Whoever counts positions must not be left with a hole.
                 if positioned {
                     self.gaps

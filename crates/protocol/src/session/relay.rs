@@ -64,7 +64,7 @@ impl Session {
                 reply(out, id, |reply| reply.publish = Some(Default::default()));
             }
             (Via::Rpc(id), Ok(data)) => {
-                reply(out, id, |reply| reply.rpc = Some(RpcResult { data }))
+                reply(out, id, |reply| reply.rpc = Some(RpcResult { data }));
             }
         }
     }

@@ -526,6 +526,10 @@ fn settings() -> Settings {
     });
     let channels: ChannelSettings = serde_json::from_value(channels).unwrap();
     Settings {
+        stratix_pulse: protocol::dialect::Pulse {
+            interval: std::time::Duration::ZERO,
+            timeout: std::time::Duration::ZERO,
+        },
         client: ClientSettings {
             allow_anonymous_connect_without_token: true,
             ..ClientSettings::default()
@@ -572,6 +576,7 @@ fn resolved(options: ChannelOptions) -> Arc<ResolvedOptions> {
 }
 
 const FLAVOR: Flavor = Flavor {
+    dialect: protocol::dialect::Dialect::Centrifuge,
     encoding: Encoding::Json,
     framing: Framing::Stream,
 };

@@ -39,6 +39,7 @@ fn subscribers_of_one_flavor_share_one_frame() {
 #[test]
 fn deflated_and_plain_subscribers_get_frames_of_their_own() {
     let deflated = Flavor {
+        dialect: protocol::dialect::Dialect::Centrifuge,
         framing: Framing::WebSocket {
             deflate_bits: Some(15),
         },
@@ -393,14 +394,17 @@ fn text(frame: &Frame) -> &str {
 }
 
 const JSON: Flavor = Flavor {
+    dialect: protocol::dialect::Dialect::Centrifuge,
     encoding: Encoding::Json,
     framing: Framing::Stream,
 };
 const PROTOBUF: Flavor = Flavor {
+    dialect: protocol::dialect::Dialect::Centrifuge,
     encoding: Encoding::Protobuf,
     framing: Framing::Stream,
 };
 const WEBSOCKET: Flavor = Flavor {
+    dialect: protocol::dialect::Dialect::Centrifuge,
     encoding: Encoding::Json,
     framing: Framing::WebSocket { deflate_bits: None },
 };

@@ -70,7 +70,7 @@ impl Scene {
         };
         match dialect {
             Dialect::Centrifuge => scene.frame(r#"{"id":1,"connect":{}}"#),
-            Dialect::Stratix => scene.with(|session, cx, out| session.begin(cx, out)),
+            Dialect::Stratix => scene.with(Session::begin),
         }
         scene.settle();
         assert!(scene.session.is_connected());
@@ -179,15 +179,15 @@ fn any_sign_of_life_answers_a_websocket_ping_and_silence_ends_the_connection() {
     scene.take();
     for _ in 0..2 {
         scene.now.mono_ms = scene.session.deadline_ms();
-        scene.with(|session, cx, out| session.time(cx, out));
+        scene.with(Session::time);
         assert!(matches!(scene.take()[..], [Output::Ping]));
         scene.now.mono_ms += 10;
         scene.with(|session, cx, _| session.heard(cx));
     }
     scene.now.mono_ms = scene.session.deadline_ms();
-    scene.with(|session, cx, out| session.time(cx, out));
+    scene.with(Session::time);
     scene.now.mono_ms += 30_000;
-    scene.with(|session, cx, out| session.time(cx, out));
+    scene.with(Session::time);
     let told = scene.take();
     let [Output::Ping, Output::Close(disconnect)] = &told[..] else {
         panic!("{told:?}");

@@ -1,0 +1,427 @@
+//! The relay's own endpoints: upgrade, REST, health, the seed's metrics (`contracts`:
+//! relay 1.2, 1.7; architecture: listeners).
+
+use std::sync::Arc;
+
+use auth::signature::{Content, SignatureMode, Signed};
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use protocol::agent;
+use protocol::claims::{ConnectionClaims, ServerSubscription, TokenError};
+use protocol::codec::Encoding;
+use protocol::stratix::{History, Inbound, Priority};
+use router::relay::{Refused, Relay, Stage, Submission, is_relayed};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::emulation::percent_decoded;
+use super::origin;
+use super::reply::{self, Reply};
+use super::routes::{Asked, query};
+use super::websocket::{self, BEARER, Terms, bearer, offered_token};
+use crate::door::Refusal;
+use crate::worker::stratix::{Stratix, receipt_json};
+
+/// Answers a path below the relay's root; `None` if it is none of them.
+pub(super) async fn answer(asked: Asked, path: &str) -> Result<Reply, Asked> {
+    let (Some(relay), true) = (asked.front.relay.clone(), asked.live.relay.is_some()) else {
+        return Err(asked);
+    };
+    Ok(match path {
+        "/ws" => upgrade(asked).await,
+        "/health" => told(StatusCode::OK, &json!({ "status": "ok" })),
+        "/metrics" => told(StatusCode::OK, &metrics(&asked, &relay)),
+        _ => match path.strip_prefix("/v1/") {
+            Some(rest) => {
+                let rest = rest.to_owned();
+                from_page(asked, &relay, &rest).await
+            }
+            None => return Err(asked),
+        },
+    })
+}
+
+/// The checks before an upgrade come in the order of the contract: client id, token,
+/// rate, number of connections.
+async fn upgrade(asked: Asked) -> Reply {
+    let accept = match websocket::accept_key(&asked) {
+        Ok(accept) => accept,
+        Err(reply) => return reply,
+    };
+    if !origin::is_admitted(&asked.live, asked.request.headers()) {
+        return refused(
+            &asked,
+            StatusCode::FORBIDDEN,
+            "origin",
+            "origin is not allowed",
+        );
+    }
+    let Some(client) = decoded(&asked, "clientId").filter(|client| !client.is_empty()) else {
+        let status = StatusCode::BAD_REQUEST;
+        return refused(&asked, status, "client_id", "clientId required");
+    };
+    let Some(channel) = agent::channel_of(&client) else {
+        let status = StatusCode::BAD_REQUEST;
+        return refused(&asked, status, "client_id", "clientId is too long");
+    };
+    let mut claims = match identify(&asked, &client, true).await {
+        Ok(claims) => claims,
+        Err(reply) => return reply,
+    };
+    claims.subs.push(ServerSubscription {
+        channel: channel.as_str().to_owned(),
+        ..ServerSubscription::default()
+    });
+    let now_ms = asked.front.clock.mono_ms();
+    let address = asked.peer.address;
+    let pass = match asked.front.door.admit(&asked.live, address, now_ms) {
+        Ok(pass) => pass,
+        Err(refusal) => return turned_away(&asked, &refusal),
+    };
+    let history_max = asked.live.relay.as_ref().map_or(0, |live| live.history_max);
+    let stratix = Stratix {
+        wants_acks: query(&asked, "ack") == Some("true"),
+        history: History::parse(
+            query(&asked, "loadHistory"),
+            decoded(&asked, "lastMessageId").as_deref(),
+            query(&asked, "limit"),
+            history_max,
+        ),
+        ..Stratix::default()
+    };
+    let has_bearer = matches!(offered_token(asked.request.headers()), Some(Ok(_)));
+    let terms = Terms {
+        accept,
+        encoding: Encoding::Json,
+        protocol: has_bearer.then_some(BEARER),
+        deflate: websocket::deflate_of(&asked),
+        verified: Some(claims),
+        stratix: Some(Box::new(stratix)),
+        pass,
+    };
+    websocket::hand_over(asked, terms)
+}
+
+/// What may come from another page: its origin is checked, and told that it was.
+async fn from_page(asked: Asked, relay: &Arc<Relay>, path: &str) -> Reply {
+    let headers = asked.request.headers().clone();
+    if !origin::is_admitted(&asked.live, &headers) {
+        return refused(
+            &asked,
+            StatusCode::FORBIDDEN,
+            "origin",
+            "origin is not allowed",
+        );
+    }
+    if asked.request.method() == Method::OPTIONS {
+        return origin::preflight(&headers);
+    }
+    let address = asked.peer.address;
+    let now_ms = asked.front.clock.mono_ms();
+    // A request takes the place of a connection while it is answered.
+    let _pass = match asked.front.door.admit(&asked.live, address, now_ms) {
+        Ok(pass) => pass,
+        Err(refusal) => return turned_away(&asked, &refusal),
+    };
+    let parts: Vec<&str> = path.split('/').collect();
+    let mut reply = match (asked.request.method(), parts.as_slice()) {
+        (&Method::POST, ["messages"]) => submit(asked, relay).await,
+        (&Method::GET, ["messages", client, id]) => status(&asked, relay, client, id).await,
+        (&Method::GET, ["history", client]) => history(&asked, relay, client).await,
+        (_, ["messages"] | ["messages", _, _] | ["history", _]) => {
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            refused(&asked, status, "method", "method is not allowed")
+        }
+        _ => refused(&asked, StatusCode::NOT_FOUND, "path", "not found"),
+    };
+    origin::grant(&headers, &mut reply);
+    reply
+}
+
+/// `POST /v1/messages`: takes a message and answers when the level asked for is reached.
+async fn submit(mut asked: Asked, relay: &Arc<Relay>) -> Reply {
+    let Some(live) = &asked.live.relay else {
+        return refused(&asked, StatusCode::NOT_FOUND, "path", "not found");
+    };
+    let limit = live
+        .message_size_max
+        .saturating_mul(2)
+        .saturating_add(65_536);
+    let deadline = asked.live.door.handshake_timeout;
+    let body = Limited::new(asked.request.body_mut(), limit).collect();
+    let body = match tokio::time::timeout(deadline, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            return refused(&asked, status, "body_size", "request is too large");
+        }
+        Ok(Err(_)) => {
+            let status = StatusCode::BAD_REQUEST;
+            return refused(&asked, status, "body", "body could not be read");
+        }
+        Err(_elapsed) => {
+            let status = StatusCode::REQUEST_TIMEOUT;
+            return refused(&asked, status, "body_timeout", "body took too long");
+        }
+    };
+    let inbound = match Inbound::parse(&body) {
+        Ok(inbound) if is_relayed(inbound.message.kind) => inbound,
+        Ok(_) => {
+            let status = StatusCode::BAD_REQUEST;
+            return refused(
+                &asked,
+                status,
+                "message",
+                "control messages are not relayed",
+            );
+        }
+        Err(error) => {
+            return refused(
+                &asked,
+                StatusCode::BAD_REQUEST,
+                "message",
+                &error.to_string(),
+            );
+        }
+    };
+    let client = inbound.message.client_id.clone();
+    if client.is_empty() {
+        return refused(
+            &asked,
+            StatusCode::BAD_REQUEST,
+            "client_id",
+            "clientId required",
+        );
+    }
+    let message_id = &inbound.message.message_id;
+    if let Err(reply) = authorize(&asked, relay, &client, message_id, &body).await {
+        return reply;
+    }
+    let submission = Submission {
+        client: client.as_str().into(),
+        message: inbound.message,
+        priority: match inbound.priority {
+            Some(Priority::Control) => outbox::Priority::Control,
+            Some(Priority::Interactive) | None => outbox::Priority::Interactive,
+            Some(Priority::Bulk) => outbox::Priority::Bulk,
+        },
+        level: inbound.ack,
+        traceparent: inbound.traceparent,
+    };
+    let (tell, told_later) = oneshot::channel();
+    relay.submit(
+        submission,
+        Box::new(move |outcome| {
+            // Whoever asked may have gone; the message is taken all the same.
+            let _unwanted = tell.send(outcome);
+        }),
+    );
+    match told_later.await {
+        Ok(Ok(receipt)) => {
+            let body = receipt_json(&receipt);
+            let mut reply = reply::content("application/json", body);
+            *reply.status_mut() = StatusCode::ACCEPTED;
+            reply
+        }
+        Ok(Err(refusal)) => {
+            let status = match refusal {
+                Refused::ClientId | Refused::MessageId { .. } => StatusCode::BAD_REQUEST,
+                Refused::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                Refused::NoRoute => StatusCode::NOT_FOUND,
+                Refused::TooMany => StatusCode::TOO_MANY_REQUESTS,
+                Refused::Full | Refused::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+                Refused::Failed(_) => StatusCode::BAD_GATEWAY,
+            };
+            refused(&asked, status, "relay", &refusal.to_string())
+        }
+        Err(_) => {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            refused(&asked, status, "relay", "the gateway is stopping")
+        }
+    }
+}
+
+async fn status(asked: &Asked, relay: &Relay, client: &str, id: &str) -> Reply {
+    let (Some(client), Some(id)) = (segment(client), segment(id)) else {
+        let status = StatusCode::BAD_REQUEST;
+        return refused(asked, status, "path", "path is malformed");
+    };
+    if let Err(reply) = authorize(asked, relay, &client, &id, &[]).await {
+        return reply;
+    }
+    let Some(found) = relay.status(&client, &id) else {
+        let status = StatusCode::NOT_FOUND;
+        return refused(asked, status, "message", "message is unknown, or forgotten");
+    };
+    let (stage, reason) = match &found.stage {
+        Stage::Accepted => ("accepted", None),
+        Stage::Durable => ("durable", None),
+        Stage::Delivered => ("delivered", None),
+        Stage::Dead { reason } => ("dead", Some(&**reason)),
+    };
+    let body = json!({
+        "clientId": client,
+        "messageId": id,
+        "status": stage,
+        "attempts": found.attempts,
+        "reason": reason,
+    });
+    told(StatusCode::OK, &body)
+}
+
+async fn history(asked: &Asked, relay: &Relay, client: &str) -> Reply {
+    let Some(client) = segment(client) else {
+        let status = StatusCode::BAD_REQUEST;
+        return refused(asked, status, "path", "path is malformed");
+    };
+    if let Err(reply) = authorize(asked, relay, &client, "", &[]).await {
+        return reply;
+    }
+    let max = asked.live.relay.as_ref().map_or(0, |live| live.history_max);
+    let after = decoded(asked, "after");
+    let wanted = History::parse(Some("true"), after.as_deref(), query(asked, "limit"), max);
+    let (after, limit) = wanted.map_or((None, max), |wanted| (wanted.after, wanted.limit));
+    let messages: Vec<Value> = relay
+        .history(&client, after.as_deref(), limit)
+        .iter()
+        .filter_map(|message| serde_json::from_slice(&message.json).ok())
+        .collect();
+    told(StatusCode::OK, &json!({ "messages": messages }))
+}
+
+/// Who may speak for a client over REST: who has its token, or a key for signatures.
+async fn authorize(
+    asked: &Asked,
+    relay: &Relay,
+    client: &str,
+    message_id: &str,
+    body: &[u8],
+) -> Result<(), Reply> {
+    let header = |name: &str| asked.request.headers().get(name)?.to_str().ok();
+    let live = asked.live.relay.as_ref();
+    let signatures = live.and_then(|live| live.signatures.as_ref());
+    let fields = (
+        header("x-relay-key"),
+        header("x-relay-timestamp").and_then(|text| text.parse().ok()),
+        header("x-relay-nonce"),
+        header("x-relay-signature"),
+    );
+    let deny = |text: &str| {
+        relay.counters().refused_signature.one();
+        Err(refused(asked, StatusCode::UNAUTHORIZED, "signature", text))
+    };
+    match (signatures, fields) {
+        (Some(signatures), (Some(key_id), Some(timestamp_ms), Some(nonce), Some(signature))) => {
+            let signed = Signed {
+                key_id,
+                signature,
+                content: Content {
+                    timestamp_ms,
+                    nonce,
+                    client_id: client,
+                    message_id,
+                    payload: body,
+                },
+            };
+            let checked = signatures.verify(asked.front.clock.unix_ms(), &signed);
+            checked.or_else(|error| deny(&error.to_string()))
+        }
+        (Some(signatures), _) if signatures.mode() == SignatureMode::Required => {
+            deny("request needs a signature")
+        }
+        _ => identify(asked, client, false).await.map(|_| ()),
+    }
+}
+
+/// Checks that the token is the client's.
+async fn identify(asked: &Asked, client: &str, in_query: bool) -> Result<ConnectionClaims, Reply> {
+    if asked.live.relay.as_ref().is_some_and(|live| live.is_open) {
+        return Ok(ConnectionClaims {
+            user: client.to_owned(),
+            ..ConnectionClaims::default()
+        });
+    }
+    let deny = || {
+        let status = StatusCode::UNAUTHORIZED;
+        refused(asked, status, "token_invalid", "unauthorized")
+    };
+    let headers = asked.request.headers();
+    let token = bearer(headers)
+        .map(str::to_owned)
+        .or_else(|| offered_token(headers)?.ok())
+        .or_else(|| in_query.then(|| decoded(asked, "token")).flatten())
+        .ok_or_else(deny)?;
+    match asked.front.fleet.gate().connection(&token).await {
+        Ok(claims) if claims.user == client => Ok(claims),
+        Err(TokenError::Unavailable(_)) => {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            let text = "token can't be checked at the moment";
+            Err(refused(asked, status, "token_unavailable", text))
+        }
+        Ok(_) | Err(TokenError::Expired | TokenError::Invalid(_) | TokenError::Revoked) => {
+            Err(deny())
+        }
+    }
+}
+
+/// The seed's figures; all are integers (`contracts`: relay 1.7).
+fn metrics(asked: &Asked, relay: &Relay) -> Value {
+    let counters = relay.counters();
+    let gauges = relay.gauges();
+    let mega = |bytes: u64| bytes / (1024 * 1024);
+    let (used, limit) = (asked.front.door.resident(), asked.live.door.memory);
+    json!({
+        "connectionsTotal": counters.connections.value(),
+        "connectionsActive": relay.connections(),
+        "messagesReceived": counters.received.value(),
+        "messagesSent": counters.delivered.value(),
+        "messagesFailed": counters.failed(),
+        "bytesReceived": counters.bytes_received.value(),
+        "bytesSent": counters.bytes_delivered.value(),
+        "uptimeSeconds": asked.front.clock.elapsed().as_secs(),
+        "largeMessages": counters.large.value(),
+        "largeMessageBytes": counters.large_bytes.value(),
+        "rateLimitExceeded": counters.refused_rate.value(),
+        "currentConnections": relay.connections(),
+        "openclawConnections": relay.agent_totals().up,
+        "memoryUsedMB": mega(used),
+        "memoryLimitMB": mega(limit),
+        "memoryPercent": if limit == 0 { 0 } else { used.saturating_mul(100) / limit },
+        "heapAllocMB": mega(used),
+        "heapSysMB": mega(used),
+        "historyClients": gauges.history_clients,
+        "historyMessages": gauges.history_messages,
+    })
+}
+
+fn turned_away(asked: &Asked, refusal: &Refusal) -> Reply {
+    let status = refusal.status();
+    let text = match status {
+        StatusCode::TOO_MANY_REQUESTS => "rate limit exceeded".to_owned(),
+        StatusCode::SERVICE_UNAVAILABLE => "max connections reached".to_owned(),
+        _ => refusal.to_string(),
+    };
+    refused(asked, status, refusal.label(), &text)
+}
+
+fn refused(asked: &Asked, status: StatusCode, reason: &'static str, text: &str) -> Reply {
+    asked.front.metrics.refused(reason);
+    tracing::debug!(reason, status = status.as_u16(), "request was refused");
+    told(status, &json!({ "error": text }))
+}
+
+fn told(status: StatusCode, body: &Value) -> Reply {
+    let mut reply = reply::content("application/json", Bytes::from(body.to_string()));
+    *reply.status_mut() = status;
+    reply
+}
+
+/// A value of the query string, escapes undone.
+fn decoded(asked: &Asked, name: &str) -> Option<String> {
+    segment(query(asked, name)?)
+}
+
+fn segment(text: &str) -> Option<String> {
+    String::from_utf8(percent_decoded(text)?).ok()
+}

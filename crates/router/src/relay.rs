@@ -1,0 +1,734 @@
+//! From clients to their agents and back, without losing anything on the way.
+//!
+//! A message is checked, routed, appended to the outbox and, once it is safe there,
+//! acknowledged. Only then it enters the *lane* of its agent ([`lane`]), which a
+//! [`courier`] works off: one message of a client at a time, through the policy of the
+//! agent's guard, until the agent has acknowledged it or it has become a dead letter. What
+//! was acknowledged to the client is in the outbox until one of the two is noted there, so
+//! that a restart goes on where the process ended.
+//!
+//! What agents say comes back through [`Listener`], is remembered in the client's
+//! [`history`] and published on the channel `agent.<client>`, on which the client's
+//! connections listen, whatever they speak.
+//!
+//! Locks are held for a few lines and never across each other; nothing is told to anybody
+//! under a lock.
+
+mod answers;
+mod courier;
+mod dead;
+mod figures;
+mod history;
+mod known;
+mod lane;
+mod operate;
+mod pending;
+mod settings;
+mod steward;
+mod stored;
+
+pub use dead::DeadLetter;
+pub use figures::{Count, Counters, Gauges};
+pub use history::{HistoryFigures, HistoryLimits, Remembered};
+pub use known::{Stage, Status};
+pub use operate::{LaneGlimpse, ReplayError};
+pub use settings::{Overflow, Rates, Settings};
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use arc_swap::ArcSwap;
+use bus::MemoryBus;
+use lifecycle::{Clock, Tasks};
+use outbox::{AppendError, Entry, Outbox, Priority, Record, RecordId, State};
+use protocol::agent;
+use protocol::code::ErrorCode;
+use protocol::stratix::{Kind, Level, Message};
+use tokio::sync::Notify;
+use upstream::ws_agent::{Agents, AgentsConfig, LinkId, Target};
+
+use answers::Recent;
+use dead::{DeadLetter as Letter, DeadLetters};
+use history::History;
+use known::{Due, Known};
+use lane::{Item, Queue};
+use pending::Pending;
+use policy::TokenLine;
+use settings::Lines;
+use stored::Stored;
+
+/// See the module's documentation.
+pub struct Relay {
+    settings: ArcSwap<Settings>,
+    outbox: Outbox,
+    agents: OnceLock<Arc<Agents>>,
+    bus: Arc<MemoryBus>,
+    clock: Clock,
+    tasks: Tasks,
+    counters: Counters,
+    known: Mutex<Known>,
+    pending: Mutex<Pending>,
+    lanes: Mutex<HashMap<LinkId, Arc<Lane>>>,
+    history: Mutex<History>,
+    dead: Mutex<DeadLetters>,
+    recent: Mutex<Recent>,
+    client_lines: Mutex<Lines>,
+    agent_lines: Mutex<Lines>,
+    /// Limits warnings that clients can cause.
+    warnings: Mutex<TokenLine>,
+    /// Clients of the relay's own dialect that are connected.
+    connections: AtomicUsize,
+    held_bytes: AtomicUsize,
+    /// Lanes whose courier is to be started, and the word that there are some.
+    starting: Mutex<Vec<Arc<Lane>>>,
+    steward: Notify,
+}
+
+/// What a relay is made of.
+pub struct Parts {
+    /// The outbox, and what was unsettled in it.
+    pub outbox: (Outbox, Vec<Entry>),
+    /// Settings in force.
+    pub settings: Settings,
+    /// How agents are dialled.
+    pub agents: AgentsConfig,
+    /// Where answers are published.
+    pub bus: Arc<MemoryBus>,
+    /// The process's clock.
+    pub clock: Clock,
+    /// Owns the tasks.
+    pub tasks: Tasks,
+}
+
+/// A message as a client hands it in.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// Who sends it; this, not what the message says, is its client.
+    pub client: Arc<str>,
+    /// The message; one without an id is given one.
+    pub message: Message,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// When the client wants to be told; `None` means as configured.
+    pub level: Option<Level>,
+    /// W3C `traceparent`; one is made where there is none.
+    pub traceparent: Option<String>,
+}
+
+/// A message was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its id.
+    pub message_id: Arc<str>,
+    /// What holds now; at least what was asked for.
+    pub level: Level,
+    /// It was taken before, and not taken again.
+    pub is_duplicate: bool,
+}
+
+/// Called once with what became of a submission. Runs on whatever thread knows it first:
+/// it must be short and must not block.
+pub type Told = Box<dyn FnOnce(Result<Receipt, Refused>) + Send>;
+
+/// Why a message was not taken, or not delivered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The client id can't be one.
+    #[error("client id is empty or longer than {max} bytes", max = agent::CLIENT_ID_MAX)]
+    ClientId,
+    /// The message id can't be one.
+    #[error("message id is longer than {max} bytes or has control characters")]
+    MessageId {
+        /// Most bytes.
+        max: usize,
+    },
+    /// The message is too large.
+    #[error("message of {size} bytes is larger than {max}")]
+    TooLarge {
+        /// Its bytes.
+        size: usize,
+        /// Most bytes.
+        max: usize,
+    },
+    /// No rule of the route table matches the client.
+    #[error("no route for this client")]
+    NoRoute,
+    /// The client, or its agent, gets more than its rate allows.
+    #[error("over the rate limit")]
+    TooMany,
+    /// The buffer is full, and nothing may be dropped for this.
+    #[error("buffer is full")]
+    Full,
+    /// The outbox takes nothing; the operator knows why.
+    #[error("message can't be stored at the moment")]
+    Unavailable,
+    /// It was taken and given up.
+    #[error("message was not delivered: {0}")]
+    Failed(Arc<str>),
+}
+
+impl Refused {
+    /// What clients of the native protocol are told.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::ClientId | Self::MessageId { .. } => ErrorCode::BadRequest,
+            Self::TooLarge { .. } => ErrorCode::LimitExceeded,
+            Self::NoRoute => ErrorCode::NotAvailable,
+            Self::TooMany | Self::Full => ErrorCode::TooManyRequests,
+            Self::Unavailable | Self::Failed(_) => ErrorCode::Internal,
+        }
+    }
+
+    /// Whether sending it again may help.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::TooMany | Self::Full | Self::Unavailable => false,
+            Self::ClientId
+            | Self::MessageId { .. }
+            | Self::TooLarge { .. }
+            | Self::NoRoute
+            | Self::Failed(_) => true,
+        }
+    }
+}
+
+/// The way to one agent.
+struct Lane {
+    link: LinkId,
+    target: Arc<Target>,
+    guard: ArcSwap<upstream::guard::Guard>,
+    state: Mutex<LaneState>,
+    /// Something to do: a message, a connection.
+    stirred: Notify,
+}
+
+#[derive(Default)]
+struct LaneState {
+    queue: Queue,
+    is_running: bool,
+}
+
+impl Relay {
+    /// Takes up what was left and starts to work. To be called within the runtime.
+    pub fn start(parts: Parts) -> Arc<Self> {
+        let (outbox, entries) = parts.outbox;
+        let rates = parts.settings.rates;
+        let relay = Arc::new(Self {
+            settings: ArcSwap::from_pointee(parts.settings),
+            outbox,
+            agents: OnceLock::new(),
+            bus: parts.bus,
+            clock: parts.clock,
+            tasks: parts.tasks.clone(),
+            counters: Counters::default(),
+            known: Mutex::default(),
+            pending: Mutex::default(),
+            lanes: Mutex::default(),
+            history: Mutex::default(),
+            dead: Mutex::default(),
+            recent: Mutex::default(),
+            client_lines: Mutex::new(rates.client_lines()),
+            agent_lines: Mutex::new(rates.agent_lines()),
+            warnings: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            held_bytes: AtomicUsize::new(0),
+            starting: Mutex::default(),
+            steward: Notify::new(),
+        });
+        let agents = Agents::new(
+            parts.agents,
+            parts.tasks.clone(),
+            parts.clock,
+            Arc::clone(&relay) as Arc<dyn upstream::ws_agent::Listener>,
+        );
+        // Set once, before anybody else sees the relay.
+        let _first = relay.agents.set(agents);
+        relay.restore(entries);
+        parts
+            .tasks
+            .spawn("relay steward", steward::run(Arc::clone(&relay)));
+        relay
+    }
+
+    /// Takes a message, or says why not; `told` is called exactly once.
+    ///
+    /// Messages of one client and priority are delivered in the order of these calls.
+    pub fn submit(self: &Arc<Self>, submission: Submission, told: Told) {
+        let settings = self.settings.load();
+        let size = submission.message.data.len();
+        self.counters.received.one();
+        self.counters.bytes_received.add(size as u64);
+        if size > LARGE {
+            self.counters.large.one();
+            self.counters.large_bytes.add(size as u64);
+        }
+        let lane = match self.admit(&settings, &submission) {
+            Ok(lane) => lane,
+            Err(refused) => return told(Err(refused)),
+        };
+        let now_ms = self.clock.unix_ms();
+        let Submission {
+            client,
+            mut message,
+            priority,
+            level,
+            traceparent,
+        } = submission;
+        if message.message_id.is_empty() {
+            message.message_id = uuid::Uuid::new_v4().hyphenated().to_string();
+        }
+        let message_id: Arc<str> = message.message_id.as_str().into();
+        let key = key(&client, &message_id);
+        let mut due = Due::default();
+        let is_new = lock(&self.known).enter(
+            self.clock.mono_ms(),
+            settings.known_bounds(),
+            key,
+            level.unwrap_or(settings.level),
+            &message_id,
+            told,
+            &mut due,
+        );
+        due.tell();
+        if !is_new {
+            return self.counters.duplicates.one();
+        }
+        if !self.make_room(&settings) {
+            self.counters.refused_full.one();
+            return self.withdraw(key, &Refused::Full);
+        }
+        client.as_ref().clone_into(&mut message.client_id);
+        message.timestamp = i64::try_from(now_ms * 1_000_000).unwrap_or(i64::MAX);
+        lane.target.shown_url().clone_into(&mut message.route);
+        let trace = traceparent.unwrap_or_else(new_trace);
+        tracing::debug!(%client, %message_id, trace, "message was taken");
+        self.remember(&settings, now_ms, &client, &message);
+        let stored = Stored::new(message, &trace);
+        let payload = stored.write();
+        let held = self.hold(&settings, stored, payload.len());
+        let item = Item {
+            id: RecordId { seq: 0, place: 0 },
+            client: Arc::clone(&client),
+            message_id,
+            priority,
+            key,
+            at_ms: now_ms,
+            size: payload.len(),
+            attempts: 0,
+            first_attempt_ms: None,
+            held,
+        };
+        self.counters.accepted.one();
+        let record = Record {
+            client,
+            priority,
+            at_ms: now_ms,
+            key,
+            payload,
+        };
+        let relay = Arc::clone(self);
+        self.outbox.append(
+            record,
+            Box::new(move |appended| relay.appended(&lane, item, appended)),
+        );
+    }
+
+    /// Puts other settings in force. Messages that wait keep the agent they were routed
+    /// to, unless no rule names that agent any more: those are routed anew.
+    pub fn reconfigure(self: &Arc<Self>, settings: Settings) {
+        let old = self.settings.load_full();
+        if settings.rates != old.rates {
+            *lock(&self.client_lines) = settings.rates.client_lines();
+            *lock(&self.agent_lines) = settings.rates.agent_lines();
+        }
+        let has_new_policy = settings.policy != old.policy;
+        self.settings.store(Arc::new(settings));
+        let settings = self.settings.load();
+        let lanes: Vec<Arc<Lane>> = lock(&self.lanes).values().cloned().collect();
+        for lane in lanes {
+            if has_new_policy {
+                lane.guard
+                    .store(Arc::new(settings.guard(self.clock, &lane.target)));
+            }
+            if !settings.table.agents().contains(&lane.target) {
+                self.reroute(&lane);
+            }
+        }
+    }
+
+    /// A client of the relay's own dialect has connected.
+    pub fn client_came(&self, client: &str) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.counters.connections.one();
+        tracing::info!("Client connected: clientId={client}");
+        let settings = self.settings.load();
+        match settings.table.lookup(client) {
+            Some(found) => {
+                let rule = settings.table.text(found.rule);
+                tracing::info!("Route matched: clientId={client}, rule={rule}");
+            }
+            None => self.warn_of_missing_route(client, self.clock.mono_ms()),
+        }
+    }
+
+    /// A client of the relay's own dialect is gone.
+    pub fn client_went(&self, client: &str) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        tracing::info!("Client disconnected: clientId={client}");
+    }
+
+    /// Clients of the relay's own dialect that are connected.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counters from the start on.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The outbox, for its figures and its failure.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    fn admit(
+        self: &Arc<Self>,
+        settings: &Settings,
+        submission: &Submission,
+    ) -> Result<Arc<Lane>, Refused> {
+        let Submission {
+            client, message, ..
+        } = submission;
+        let refuse = |count: &Count, refused: Refused| {
+            count.one();
+            tracing::debug!(%client, %refused, "message was refused");
+            Err(refused)
+        };
+        if agent::channel_of(client).is_none() {
+            return refuse(&self.counters.refused_invalid, Refused::ClientId);
+        }
+        let id = &message.message_id;
+        if id.len() > MESSAGE_ID_MAX || id.chars().any(char::is_control) {
+            let refused = Refused::MessageId {
+                max: MESSAGE_ID_MAX,
+            };
+            return refuse(&self.counters.refused_invalid, refused);
+        }
+        if message.data.len() > settings.message_size_max {
+            let refused = Refused::TooLarge {
+                size: message.data.len(),
+                max: settings.message_size_max,
+            };
+            return refuse(&self.counters.refused_invalid, refused);
+        }
+        let now_ms = self.clock.mono_ms();
+        if is_over(&self.client_lines, client, now_ms) {
+            return refuse(&self.counters.refused_rate, Refused::TooMany);
+        }
+        let Some(found) = settings.table.lookup(client) else {
+            self.warn_of_missing_route(client, now_ms);
+            return refuse(&self.counters.refused_route, Refused::NoRoute);
+        };
+        if is_over(&self.agent_lines, &found.target.url, now_ms) {
+            return refuse(&self.counters.refused_rate, Refused::TooMany);
+        }
+        Ok(self.lane(settings, found.target))
+    }
+
+    fn warn_of_missing_route(&self, client: &str, now_ms: u64) {
+        let may_warn = settings::warning_rate().take(&mut lock(&self.warnings), now_ms);
+        if may_warn.is_ok() {
+            tracing::warn!("No route found: clientId={client}");
+        }
+    }
+
+    /// Makes sure there is a place for one more, which it then takes.
+    fn make_room(self: &Arc<Self>, settings: &Settings) -> bool {
+        loop {
+            let oldest = {
+                let mut pending = lock(&self.pending);
+                if pending.enter(settings.buffer_size) {
+                    return true;
+                }
+                match settings.overflow {
+                    Overflow::Reject => return false,
+                    Overflow::DropOldest => pending.oldest_after(None),
+                }
+            };
+            let mut next = oldest;
+            // The oldest may be on its way to its agent: then it is the one behind it.
+            loop {
+                let Some((id, lane, client, priority)) = next else {
+                    return false;
+                };
+                let dropped = lock(&lane.state).queue.remove_first(&client, priority, id);
+                if let Some(item) = dropped {
+                    self.counters.dead_dropped.one();
+                    self.bury(item, "dropped: the buffer was full");
+                    break;
+                }
+                next = lock(&self.pending).oldest_after(Some(id));
+            }
+        }
+    }
+
+    /// The outbox has a record, or will not have it.
+    fn appended(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        mut item: Item,
+        appended: Result<RecordId, AppendError>,
+    ) {
+        match appended {
+            Ok(id) => {
+                self.counters.durable.one();
+                item.id = id;
+                let key = item.key;
+                lock(&self.pending).place(id, lane, &item);
+                self.advance(key, Stage::Durable);
+                self.enqueue(lane, item);
+            }
+            Err(error) => {
+                self.release(&item);
+                lock(&self.pending).leave_unplaced();
+                let refused = match error {
+                    AppendError::Busy => {
+                        self.counters.refused_full.one();
+                        Refused::Full
+                    }
+                    AppendError::TooLarge { size, max } => {
+                        self.counters.refused_invalid.one();
+                        Refused::TooLarge { size, max }
+                    }
+                    AppendError::Failed(_) => {
+                        self.counters.refused_failed.one();
+                        Refused::Unavailable
+                    }
+                };
+                self.withdraw(item.key, &refused);
+            }
+        }
+    }
+
+    /// Puts a message into its lane and sees to it that somebody works there.
+    fn enqueue(&self, lane: &Arc<Lane>, item: Item) {
+        let mut state = lock(&lane.state);
+        state.queue.push(item);
+        let must_start = !std::mem::replace(&mut state.is_running, true);
+        drop(state);
+        if must_start {
+            lock(&self.starting).push(Arc::clone(lane));
+            self.steward.notify_one();
+        } else {
+            lane.stirred.notify_one();
+        }
+    }
+
+    /// Takes up what a recovery found.
+    fn restore(self: &Arc<Self>, entries: Vec<Entry>) {
+        let settings = self.settings.load();
+        let (window_ms, _) = settings.known_bounds();
+        let now_ms = self.clock.mono_ms();
+        let count = entries.len();
+        for entry in entries {
+            // A try that was under way when the process ended came to nothing known: one
+            // more is made, however many were.
+            let attempts = entry.attempts.min(settings.policy.retries.attempts);
+            let stage = match &entry.state {
+                State::Pending => Stage::Durable,
+                State::Dead { reason, .. } => Stage::Dead {
+                    reason: Arc::clone(reason),
+                },
+            };
+            let status = Status { stage, attempts };
+            lock(&self.known).restore(now_ms, window_ms, entry.key, status);
+            if let State::Dead { reason, at_ms } = entry.state {
+                let letter = Letter {
+                    id: entry.id,
+                    client: entry.client,
+                    priority: entry.priority,
+                    key: entry.key,
+                    at_ms: entry.at_ms,
+                    dead_ms: at_ms,
+                    reason,
+                    size: entry.size,
+                };
+                self.keep_letter(letter);
+                continue;
+            }
+            let item = Item {
+                id: entry.id,
+                client: entry.client,
+                message_id: "".into(),
+                priority: entry.priority,
+                key: entry.key,
+                at_ms: entry.at_ms,
+                size: entry.size,
+                attempts,
+                // Its note may have been lost: it counts as sent when it was taken.
+                first_attempt_ms: Some(entry.first_attempt_ms.unwrap_or(entry.at_ms)),
+                held: None,
+            };
+            self.counters.recovered.one();
+            lock(&self.pending).enter(usize::MAX);
+            self.route(&settings, item);
+        }
+        if count > 0 {
+            tracing::info!(records = count, "unsettled records were taken up");
+        }
+    }
+
+    /// Puts a stored message into the lane that the table says; without a route it is a
+    /// dead letter.
+    fn route(self: &Arc<Self>, settings: &Settings, item: Item) {
+        match settings.table.lookup(&item.client) {
+            Some(found) => {
+                let lane = self.lane(settings, found.target);
+                lock(&self.pending).place(item.id, &lane, &item);
+                self.enqueue(&lane, item);
+            }
+            None => {
+                lock(&self.pending).leave_unplaced();
+                self.counters.dead_unroutable.one();
+                self.bury(item, "no route for this client");
+            }
+        }
+    }
+
+    /// Moves what waits for an agent that no rule names any more.
+    fn reroute(self: &Arc<Self>, lane: &Arc<Lane>) {
+        let settings = self.settings.load();
+        let items = lock(&lane.state).queue.take_all();
+        for item in items {
+            lock(&self.pending).unplace(item.id);
+            self.route(&settings, item);
+        }
+        self.agents().release(lane.link);
+    }
+
+    fn lane(&self, settings: &Settings, target: &Arc<Target>) -> Arc<Lane> {
+        let link = self.agents().link(target);
+        let mut lanes = lock(&self.lanes);
+        let lane = lanes.entry(link).or_insert_with(|| {
+            Arc::new(Lane {
+                link,
+                target: Arc::clone(target),
+                guard: ArcSwap::from_pointee(settings.guard(self.clock, target)),
+                state: Mutex::default(),
+                stirred: Notify::new(),
+            })
+        });
+        Arc::clone(lane)
+    }
+
+    fn agents(&self) -> &Arc<Agents> {
+        self.agents
+            .get()
+            .expect("the agents are set before anybody sees the relay")
+    }
+
+    fn advance(&self, key: u128, stage: Stage) {
+        let mut due = Due::default();
+        lock(&self.known).advance(key, stage, &mut due);
+        due.tell();
+    }
+
+    fn withdraw(&self, key: u128, why: &Refused) {
+        let mut due = Due::default();
+        lock(&self.known).withdraw(key, why, &mut due);
+        due.tell();
+    }
+
+    /// Keeps a message in memory until it is sent, if there is room for it.
+    fn hold(
+        &self,
+        settings: &Settings,
+        stored: Stored,
+        size: usize,
+    ) -> Option<Arc<upstream::ws_agent::Delivery>> {
+        if self.held_bytes.load(Ordering::Relaxed) + size > settings.held_bytes_max {
+            return None;
+        }
+        let delivery = stored.into_delivery().ok()?;
+        self.held_bytes.fetch_add(size, Ordering::Relaxed);
+        Some(Arc::new(delivery))
+    }
+
+    fn release(&self, item: &Item) {
+        if item.held.is_some() {
+            self.held_bytes.fetch_sub(item.size, Ordering::Relaxed);
+        }
+    }
+
+    fn remember(&self, settings: &Settings, now_ms: u64, client: &Arc<str>, message: &Message) {
+        if settings.history.per_client == 0 {
+            return;
+        }
+        let message_id = message.message_id.as_str().into();
+        let kept;
+        let message = if message.data.len() > settings.history.message_size_max {
+            kept = Message {
+                data: String::new(),
+                ..message.clone()
+            };
+            &kept
+        } else {
+            message
+        };
+        if let Ok(json) = serde_json::to_vec(message) {
+            let limits = &settings.history;
+            lock(&self.history).add(now_ms, limits, client, message_id, json.into());
+        }
+    }
+}
+
+fn is_over(lines: &Mutex<Lines>, key: &Arc<str>, now_ms: u64) -> bool {
+    lock(lines)
+        .as_mut()
+        .is_some_and(|lines| lines.take(key, now_ms).is_err())
+}
+
+/// The key of a message among all: a collision would let one client suppress another's
+/// message, so it is cryptographic.
+fn key(client: &str, message_id: &str) -> u128 {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    context.update(&(client.len() as u64).to_le_bytes());
+    context.update(client.as_bytes());
+    context.update(message_id.as_bytes());
+    let digest = context.finish();
+    let mut first = [0; 16];
+    first.copy_from_slice(&digest.as_ref()[..16]);
+    u128::from_le_bytes(first)
+}
+
+/// A W3C `traceparent` (Trace Context, 3.2).
+fn new_trace() -> String {
+    let trace = uuid::Uuid::new_v4().as_u128();
+    let span = uuid::Uuid::new_v4().as_u64_pair().0;
+    format!("00-{trace:032x}-{span:016x}-01")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Longest message id in bytes.
+pub const MESSAGE_ID_MAX: usize = 256;
+
+/// From how many bytes on a message counts as large (`contracts`: relay 1.7).
+const LARGE: usize = 1024 * 1024;
+
+/// What clients are told about kinds they may not send on.
+pub fn is_relayed(kind: Kind) -> bool {
+    match kind {
+        Kind::Text | Kind::Binary => true,
+        Kind::Control => false,
+    }
+}

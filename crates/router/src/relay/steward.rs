@@ -1,0 +1,67 @@
+//! Starts couriers, and does what has to be done now and then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Relay, courier, lock};
+
+pub(super) async fn run(relay: Arc<Relay>) {
+    let stopping = relay.tasks.stopping();
+    let mut sweep = tokio::time::interval(SWEEP);
+    let mut logged_ms = relay.clock.mono_ms();
+    loop {
+        tokio::select! {
+            () = relay.steward.notified() => start_couriers(&relay),
+            _ = sweep.tick() => {
+                relay.sweep();
+                relay.log_figures(&mut logged_ms);
+            }
+            () = stopping.cancelled() => return,
+        }
+    }
+}
+
+fn start_couriers(relay: &Arc<Relay>) {
+    let lanes = std::mem::take(&mut *lock(&relay.starting));
+    for lane in lanes {
+        relay
+            .tasks
+            .spawn("courier", courier::run(Arc::clone(relay), lane));
+    }
+}
+
+impl Relay {
+    fn sweep(&self) {
+        let settings = self.settings.load();
+        let now_ms = self.clock.unix_ms();
+        lock(&self.history).trim(now_ms, &settings.history);
+        let before_ms = now_ms.saturating_sub(settings.dead_retention_ms);
+        let expired = lock(&self.dead).expire(before_ms);
+        self.forget_letters(&expired);
+    }
+
+    /// The seed's line with the main figures.
+    fn log_figures(&self, logged_ms: &mut u64) {
+        let interval = self.settings.load().log_interval;
+        let now_ms = self.clock.mono_ms();
+        let passed = Duration::from_millis(now_ms.saturating_sub(*logged_ms));
+        if interval.is_zero() || passed < interval {
+            return;
+        }
+        *logged_ms = now_ms;
+        let counters = &self.counters;
+        let gauges = self.gauges();
+        tracing::info!(
+            pending = gauges.pending,
+            dead = gauges.dead,
+            "Gateway metrics: connections={}, messagesRcv={}, messagesSent={}, messagesFailed={}",
+            self.connections(),
+            counters.received.value(),
+            counters.delivered.value(),
+            counters.failed(),
+        );
+    }
+}
+
+/// How often histories and dead letters are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
