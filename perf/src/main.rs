@@ -22,6 +22,7 @@ mod client;
 mod fanout;
 mod frame;
 mod idle;
+mod outbox;
 mod proc;
 mod reference;
 mod report;
@@ -51,6 +52,8 @@ enum Command {
     Churn(churn::Options),
     /// A route table of the relay: lookups, memory, building it again.
     Routes(routes::Options),
+    /// Durable records per second, beside Redis and nats-server.
+    Outbox(outbox::Options),
     /// Runs the reference broadcaster (what the other commands start for themselves).
     Reference(reference::Options),
 }
@@ -78,6 +81,7 @@ fn main() -> anyhow::Result<()> {
         Command::Fanout(options) => fanout::run(&options),
         Command::Churn(options) => churn::run(&options),
         Command::Routes(options) => routes::run(&options),
+        Command::Outbox(options) => outbox::run(&options),
         Command::Reference(options) => reference::run(&options),
     }
 }

@@ -99,6 +99,28 @@ impl Server {
         Ok(server)
     }
 
+    /// Starts Tidegate with a relay that anybody may use and whose only agent is this one.
+    pub(crate) fn relay(executable: &Path, agent: SocketAddr) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("temporary folder was not made")?;
+        let setup = Setup {
+            secure: Secure::None,
+            ping_interval_seconds: 25,
+            demo: false,
+        };
+        let mut configuration = configuration(folder.path(), setup)?;
+        writeln!(
+            configuration,
+            "relay: {{ auth: none, rate: {{ per_client: {{ rate: 0 }}, per_agent: {{ rate: 0 }} }}, \
+             routes: [ {{ client_id_prefix: \"client-\", agent: \"ws://{agent}/ws\", \
+             protocol: stratix, acks: true }} ] }}"
+        )?;
+        let file = folder.path().join("tidegate.yaml");
+        fs::write(&file, configuration).context("configuration was not written")?;
+        let mut command = Command::new(executable);
+        command.arg("-c").arg(&file);
+        Self::start("tidegate", command, folder, false)
+    }
+
     /// Starts the reference broadcaster: this program again, so that its memory
     /// and CPU time are its own.
     pub(crate) fn reference(ping_interval_seconds: u64) -> anyhow::Result<Self> {
