@@ -27,6 +27,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("flate2", &["websocket"]),
     ("prost", &["protocol"]),
     ("notify", &["gateway"]),
+    ("async-nats", &["bus", "outbox"]),
+    ("redis", &["outbox"]),
     ("tracing-subscriber", &["gateway"]),
     ("clap", &["tidegate", "perf", "xtask"]),
     (
