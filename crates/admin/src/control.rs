@@ -5,6 +5,8 @@
 //! every node. Implementations check channel names and namespaces; required fields,
 //! Base64 and the shape of disconnect codes have been checked here.
 
+mod relay;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,6 +16,11 @@ use protocol::code::Disconnect;
 use protocol::message::{ClientInfo, StreamPosition};
 
 use crate::error::{ApiError, OperatorError};
+
+pub use relay::{
+    DeadLetter, RelayAgent, RelayAnswers, RelayClients, RelayDead, RelayHeld, RelayLinks,
+    RelayMessages, RelayOperator, RelayOutbox, RelayRefused, RelayRoute, RelayRule, RelaySummary,
+};
 
 /// The server API's view of the gateway (`contracts`: centrifuge 11.14).
 ///
@@ -94,6 +101,12 @@ pub trait Control: Send + Sync + 'static {
 
 /// The operators' view of the gateway.
 pub trait Operator: Send + Sync + 'static {
+    /// The operators' view of the relay.
+    type Relay: RelayOperator;
+
+    /// The relay; `None` where it is off.
+    fn relay(&self) -> Option<Self::Relay>;
+
     /// Open connections in the order of their client id: those after `page.after` that the
     /// filter lets through, at most `page.limit`.
     fn connections(

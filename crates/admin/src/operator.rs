@@ -6,6 +6,7 @@
 
 mod connections;
 mod guard;
+mod relay;
 mod revocations;
 
 use std::sync::Arc;
@@ -38,10 +39,18 @@ pub(crate) enum Endpoint {
     Reload,
     Drain,
     Config,
+    Relay,
+    RelayAgents,
+    RelayRoute,
+    DeadLetters,
+    DeadLetter,
+    DiscardDeadLetter,
+    ReplayDeadLetter,
+    ReplayDeadLetters,
 }
 
 impl Endpoint {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Connections,
         Self::Connection,
         Self::CloseConnection,
@@ -51,6 +60,14 @@ impl Endpoint {
         Self::Reload,
         Self::Drain,
         Self::Config,
+        Self::Relay,
+        Self::RelayAgents,
+        Self::RelayRoute,
+        Self::DeadLetters,
+        Self::DeadLetter,
+        Self::DiscardDeadLetter,
+        Self::ReplayDeadLetter,
+        Self::ReplayDeadLetters,
     ];
 
     pub(crate) fn path(self) -> &'static str {
@@ -61,14 +78,33 @@ impl Endpoint {
             Self::Reload => "/admin/reload",
             Self::Drain => "/admin/drain",
             Self::Config => "/admin/config",
+            Self::Relay => "/admin/relay",
+            Self::RelayAgents => "/admin/relay/agents",
+            Self::RelayRoute => "/admin/relay/route",
+            Self::DeadLetters => "/admin/relay/dead-letters",
+            Self::DeadLetter | Self::DiscardDeadLetter => "/admin/relay/dead-letters/{id}",
+            Self::ReplayDeadLetter => "/admin/relay/dead-letters/{id}/replay",
+            Self::ReplayDeadLetters => "/admin/relay/dead-letters/replay",
         }
     }
 
     pub(crate) fn method(self) -> &'static str {
         match self {
-            Self::Connections | Self::Connection | Self::Revocations | Self::Config => "GET",
-            Self::Revoke | Self::Reload | Self::Drain => "POST",
-            Self::CloseConnection | Self::Reinstate => "DELETE",
+            Self::Connections
+            | Self::Connection
+            | Self::Revocations
+            | Self::Config
+            | Self::Relay
+            | Self::RelayAgents
+            | Self::RelayRoute
+            | Self::DeadLetters
+            | Self::DeadLetter => "GET",
+            Self::Revoke
+            | Self::Reload
+            | Self::Drain
+            | Self::ReplayDeadLetter
+            | Self::ReplayDeadLetters => "POST",
+            Self::CloseConnection | Self::Reinstate | Self::DiscardDeadLetter => "DELETE",
         }
     }
 }
@@ -131,6 +167,14 @@ async fn serve<C: Control + Operator>(
             ))
         }
         Endpoint::Config => Ok(json(StatusCode::OK, &control.config().await?)),
+        Endpoint::Relay => relay::summary(control),
+        Endpoint::RelayAgents => relay::agents(control, &head.uri),
+        Endpoint::RelayRoute => relay::route(control, &head.uri).await,
+        Endpoint::DeadLetters => relay::list(control, &head.uri).await,
+        Endpoint::DeadLetter => relay::show(control, &head.uri).await,
+        Endpoint::DiscardDeadLetter => relay::discard(control, &head),
+        Endpoint::ReplayDeadLetter => relay::replay(control, &head).await,
+        Endpoint::ReplayDeadLetters => relay::replay_all(shared, &head).await,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<AtomicU8>);
 
-/// The three stages of a process; it only moves forward.
+/// The stages of a process; it only moves forward.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Not everything is bound yet.
@@ -15,6 +15,8 @@ pub enum Stage {
     Starting,
     /// New connections are welcome.
     Ready,
+    /// It runs, and what it needs does not: nothing new is wanted.
+    Failed,
     /// Going down: what is open is being finished, nothing new is wanted.
     Draining,
 }
@@ -30,6 +32,7 @@ impl Readiness {
         match self.0.load(Ordering::Acquire) {
             0 => Stage::Starting,
             1 => Stage::Ready,
+            2 => Stage::Failed,
             _ => Stage::Draining,
         }
     }
@@ -41,6 +44,7 @@ impl Stage {
         match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
+            Self::Failed => "failed",
             Self::Draining => "draining",
         }
     }

@@ -117,7 +117,7 @@ pub(crate) struct Shared<C> {
     readiness: Readiness,
     registry: Arc<Registry>,
     metrics: HttpMetrics,
-    clock: Clock,
+    pub(crate) clock: Clock,
     guard: TokenGuard,
 }
 
@@ -278,7 +278,7 @@ async fn ready<C: Control + Operator>(FromState(shared): FromState<Arc<Shared<C>
     let stage = shared.readiness.stage();
     let code = match stage {
         Stage::Ready => StatusCode::OK,
-        Stage::Starting | Stage::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        Stage::Starting | Stage::Failed | Stage::Draining => StatusCode::SERVICE_UNAVAILABLE,
     };
     status(code, stage.as_str())
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::{ADMIN, SERVER_API};
+use crate::control::{DeadLetter, RelayAgent, RelayRoute, RelayRule, RelaySummary};
 use crate::router::OPEN_PATHS;
 use crate::{api, operator};
 
@@ -40,6 +41,53 @@ fn every_route_is_documented_and_every_documented_route_exists() {
         documented(ADMIN),
         routes(served.chain(open_admin.into_iter().map(|path| (path, "GET"))))
     );
+}
+
+/// Fields of an answer that its schema does not have, and the other way round.
+fn differences(schema: &serde_json::Value, answer: &serde_json::Value, path: &str) -> Vec<String> {
+    let (Some(documented), Some(fields)) = (schema["properties"].as_object(), answer.as_object())
+    else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (name, value) in fields {
+        match documented.get(name) {
+            Some(schema) => found.extend(differences(schema, value, &format!("{path}.{name}"))),
+            None => found.push(format!("{path}.{name} is not documented")),
+        }
+    }
+    let required = schema["required"].as_array().expect("fields are required");
+    let missing = required
+        .iter()
+        .filter_map(|name| name.as_str())
+        .filter(|name| !fields.contains_key(*name))
+        .map(|name| format!("{path}.{name} is not there"));
+    found.extend(missing);
+    found
+}
+
+#[test]
+fn what_is_said_about_the_relay_has_the_documented_fields() {
+    let document: serde_json::Value = serde_json::from_str(ADMIN).unwrap();
+    let agent = RelayAgent {
+        retry_after_ms: Some(1),
+        ..RelayAgent::default()
+    };
+    let answers = [
+        (
+            "RelaySummary",
+            serde_json::to_value(RelaySummary::default()),
+        ),
+        ("RelayAgent", serde_json::to_value(agent)),
+        ("RelayRoute", serde_json::to_value(RelayRoute::default())),
+        ("RelayRule", serde_json::to_value(RelayRule::default())),
+        ("DeadLetter", serde_json::to_value(DeadLetter::default())),
+    ];
+    for (name, answer) in answers {
+        let schema = &document["components"]["schemas"][name];
+        let found = differences(schema, &answer.unwrap(), name);
+        assert!(schema.is_object() && found.is_empty(), "{found:#?}");
+    }
 }
 
 #[test]

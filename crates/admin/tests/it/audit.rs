@@ -56,6 +56,13 @@ async fn each_change_leaves_a_line_with_its_author_and_no_secret_is_logged() {
     server
         .operate("DELETE", "/admin/revocations?user=eve%0A", "")
         .await;
+    server.fake.turn_relay_on(3);
+    let letters = "/admin/relay/dead-letters";
+    server
+        .operate("POST", &format!("{letters}/replay"), "")
+        .await;
+    server.operate("DELETE", &format!("{letters}/3"), "").await;
+    server.operate("DELETE", &format!("{letters}/9"), "").await;
     server.operate("GET", "/admin/config", "").await;
     server
         .send("POST", "/api/info", &["x-api-key: canary-wrong-key"], "")
@@ -97,6 +104,10 @@ async fn each_change_leaves_a_line_with_its_author_and_no_secret_is_logged() {
         ("close connection", "c001", ""),
         ("revoke", r#"user "eve\n", because "left""#, ""),
         ("reinstate", r#"user "eve\n""#, ""),
+        ("replay dead letter", "1", ""),
+        ("replay dead letter", "2", ""),
+        ("replay dead letter", "3", "no route"),
+        ("discard dead letter", "3", ""),
     ];
     assert_eq!(
         audited,

@@ -1,5 +1,7 @@
 //! A gateway that writes down what it is asked and answers from a script.
 
+mod relay;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -13,16 +15,23 @@ use admin::{ApiError, OperatorError};
 use bytes::Bytes;
 use protocol::code::Disconnect;
 use protocol::message::{ClientInfo, StreamPosition};
+use relay::FakeRelay;
 
 #[derive(Default)]
 pub(crate) struct Fake {
     calls: Mutex<Vec<String>>,
     revoked: Mutex<Vec<Revocation>>,
+    relay: Mutex<Option<FakeRelay>>,
 }
 
 impl Fake {
     pub(crate) fn calls(&self) -> Vec<String> {
         self.calls.lock().unwrap().clone()
+    }
+
+    /// From now on there is a relay, with so many dead letters.
+    pub(crate) fn turn_relay_on(&self, letters: u64) {
+        *self.relay.lock().unwrap() = Some(FakeRelay::with_letters(letters));
     }
 
     fn note(&self, call: impl Into<String>) {
@@ -171,6 +180,12 @@ impl Control for Fake {
 }
 
 impl Operator for Fake {
+    type Relay = FakeRelay;
+
+    fn relay(&self) -> Option<FakeRelay> {
+        self.relay.lock().unwrap().clone()
+    }
+
     async fn connections(
         &self,
         filter: ConnectionFilter,

@@ -13,3 +13,4 @@ mod http;
 mod listener;
 mod open;
 mod operator;
+mod relay;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::link::{Link, Phase};
+use super::LinkId;
 
 /// Where a link stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum LinkState {
 /// One link in numbers; counts are since the link was made.
 #[derive(Debug, Clone)]
 pub struct LinkFigures {
+    /// Which one.
+    pub id: LinkId,
     /// URL of the agent without its query.
     pub url: Arc<str>,
     /// Where it stands.
@@ -52,6 +55,7 @@ impl LinkFigures {
         };
         let counts = &link.counts;
         Self {
+            id: link.id,
             url: link.shown_url().into(),
             state: match state {
                 Phase::Rest => LinkState::Resting,
