@@ -440,7 +440,7 @@ const DROPS: [&str; 3] = ["disconnected", "dropped_oldest", "conflated"];
 const TOKEN_REFUSALS: [&str; 4] = ["expired", "invalid", "revoked", "unavailable"];
 
 /// Why handshakes and requests are refused.
-const REFUSALS: [&str; 39] = [
+const REFUSALS: [&str; 43] = [
     // The socket, before any request.
     "accept",
     "proxy_header",
@@ -480,6 +480,11 @@ const REFUSALS: [&str; 39] = [
     "token_unavailable",
     "token_expired",
     "token_invalid",
+    // The relay.
+    "client_id",
+    "message",
+    "signature",
+    "relay",
     // Emulated transports.
     "cf_connect",
     "emulation",

@@ -11,6 +11,8 @@ mod live;
 mod looseness;
 mod memory;
 mod metrics;
+mod relay;
+mod relay_figures;
 mod tls;
 mod upkeep;
 
@@ -26,11 +28,12 @@ use auth::{AdminTokens, KeySets, Revocations};
 use bus::{MemoryBus, MemoryConfig};
 use edge::door::Door;
 use edge::fleet::{Crew, Fleet};
-use edge::front::Front;
+use edge::front::{Front, Root};
 use edge::live::Current;
 use edge::tls::TlsStream;
 use lifecycle::{CancellationToken, Clock, Hangups, Stops, Tasks};
 use prometheus_client::registry::Registry;
+use router::relay::Relay;
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
@@ -91,7 +94,13 @@ pub fn run(source: Source, loaded: Loaded, logging: Logging) -> Result<(), Assem
 async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), AssemblyError> {
     let mut stops = Stops::listen().map_err(AssemblyError::Runtime)?;
     let hangups = Hangups::listen().map_err(AssemblyError::Runtime)?;
-    let (parts, listeners) = build(&loaded.config)?;
+    let (mut parts, listeners) = build(&loaded.config)?;
+    // What was left in the outbox is taken up before anybody can add to it.
+    parts.relay = relay::start(&loaded.config, &parts.bus, parts.clock).await?;
+    if let Some(running) = &parts.relay {
+        parts.metrics.relay.show(&running.relay);
+    }
+    let parts = parts;
     looseness::warn_of(&loaded.config, None);
     let welcome = listeners.announce(&loaded.config);
 
@@ -102,15 +111,26 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
     parts.tasks.spawn(
         "front",
         parts
-            .front(&loaded.config, &fleet)
+            .front(&loaded.config, &fleet, None)
             .serve(listeners.main, accepting.clone()),
     );
+    if let Some(listener) = listeners.relay {
+        let front = parts.front(&loaded.config, &fleet, Some(Root::Relay));
+        parts.tasks.spawn(
+            "relay front",
+            front.serve(vec![listener], accepting.clone()),
+        );
+    }
 
     let settings = Arc::new(ArcSwap::from_pointee(live::admin_settings(&loaded.config)));
     let reloader = Reloader::new(source, loaded);
     let gateway = Arc::new(Gateway {
         fleet: Arc::clone(&fleet),
         bus: Arc::clone(&parts.bus),
+        relay: parts
+            .relay
+            .as_ref()
+            .map(|running| Arc::clone(&running.relay)),
         current: Arc::clone(&parts.current),
         revocations: Arc::clone(&parts.revocations),
         config: ArcSwap::from(reloader.running()),
@@ -133,6 +153,13 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
     info!("{welcome}");
 
     let failed = fleet.failed();
+    let outbox_failed = parts
+        .relay
+        .as_ref()
+        .map_or_else(CancellationToken::new, |running| {
+            running.relay.outbox().failed()
+        });
+    watch_outbox(&parts, outbox_failed);
     tokio::select! {
         () = stops.next() => info!("stop signal received, draining"),
         () = drain_asked.cancelled() => info!("drain requested, draining"),
@@ -147,6 +174,9 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
     // A second signal may have come before the drain got so far.
     accepting.cancel();
     fleet.stop(&parts.tasks).await;
+    if let Some(running) = &parts.relay {
+        running.stop(STOP_GRACE).await;
+    }
     admin_stop.cancel();
     if !parts.tasks.stop(STOP_GRACE).await {
         warn!(
@@ -170,6 +200,7 @@ struct Parts {
     key_sets: Arc<KeySets>,
     door: Arc<Door>,
     bus: Arc<MemoryBus>,
+    relay: Option<relay::Running>,
     revocations: Arc<Revocations>,
     admin_tokens: Arc<AdminTokens>,
     metrics: Metrics,
@@ -187,7 +218,8 @@ fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
     let certificates = Certificates::load(config).map_err(AssemblyError::Settings)?;
     let key_sets = Arc::new(KeySets::new());
     let node = live::random_id();
-    let live = live::live(config, &key_sets, clock, &node).map_err(AssemblyError::Settings)?;
+    let live =
+        live::live(config, &key_sets, clock, &node, None).map_err(AssemblyError::Settings)?;
 
     let memory = &config.bus.memory;
     let bus = Arc::new(MemoryBus::new(&MemoryConfig {
@@ -211,6 +243,7 @@ fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
         key_sets,
         door: Arc::new(Door::default()),
         bus,
+        relay: None,
         revocations,
         admin_tokens: Arc::new(admin_tokens),
         metrics,
@@ -225,6 +258,7 @@ impl Parts {
     fn crew(&self, config: &Config) -> Crew {
         Crew {
             bus: Arc::clone(&self.bus),
+            relay: self.relay(),
             current: Arc::clone(&self.current),
             fixed: live::fixed(config),
             tasks: self.tasks.clone(),
@@ -235,9 +269,17 @@ impl Parts {
         }
     }
 
-    fn front(&self, config: &Config, fleet: &Arc<Fleet>) -> Arc<Front> {
+    fn relay(&self) -> Option<Arc<Relay>> {
+        self.relay
+            .as_ref()
+            .map(|running| Arc::clone(&running.relay))
+    }
+
+    fn front(&self, config: &Config, fleet: &Arc<Fleet>, root: Option<Root>) -> Arc<Front> {
         Arc::new(Front {
             fleet: Arc::clone(fleet),
+            relay: self.relay(),
+            root,
             current: Arc::clone(&self.current),
             door: Arc::clone(&self.door),
             metrics: Arc::clone(&self.metrics.edge),
@@ -329,12 +371,21 @@ fn spawn_reload(
     let (current, key_sets) = (Arc::clone(&parts.current), Arc::clone(&parts.key_sets));
     let (clock, node) = (parts.clock, parts.node.clone());
     let certificates = parts.certificates.clone();
+    let running = parts.relay.clone();
     let apply = move |config: Arc<Config>| {
         // Whatever may fail comes first; from the swap on nothing does.
-        let live = live::live(&config, &key_sets, clock, &node)?;
+        let before = current.load_full();
+        let live = live::live(&config, &key_sets, clock, &node, before.relay.as_ref())?;
+        let relayed = running
+            .as_ref()
+            .map(|running| running.settings(&config))
+            .transpose()?;
         certificates.reload()?;
         looseness::warn_of(&config, Some(&gateway.config.load()));
         current.store(Arc::new(live));
+        if let (Some(running), Some(relayed)) = (&running, relayed) {
+            running.relay.reconfigure(relayed);
+        }
         settings.store(Arc::new(live::admin_settings(&config)));
         logging.set_levels(&config.log);
         gateway.config.store(config);
@@ -354,6 +405,21 @@ fn spawn_reload(
         "reload",
         reloader.run(hangups, parts.tasks.stopping(), apply, observe),
     );
+}
+
+/// A gateway that can't keep messages any more sends its clients elsewhere; what it has it
+/// still delivers.
+fn watch_outbox(parts: &Parts, failed: CancellationToken) {
+    let (readiness, stopping) = (parts.readiness.clone(), parts.tasks.stopping());
+    parts.tasks.spawn("outbox watch", async move {
+        tokio::select! {
+            () = failed.cancelled() => {
+                error!("the outbox has failed and takes nothing more until a restart");
+                readiness.advance(Stage::Failed);
+            }
+            () = stopping.cancelled() => {}
+        }
+    });
 }
 
 async fn drain(config: &Config, parts: &Parts, accepting: &CancellationToken, fleet: &Fleet) {

@@ -20,6 +20,8 @@ const INTRODUCTION: &str = "\
 `/metrics` on the admin listener shows them as OpenMetrics text, which Prometheus reads.
 Everybody who reaches that listener may read them; with `admin.metrics_guarded` it takes an administrator token.
 Labels come from closed sets and never from what clients send.
+The one exception is `agent`, the URL of an agent as the routes name it: at most 50 of them are shown at a time.
+Figures of the relay and its outbox are there only while the relay is on.
 All figures are of this process and begin at zero with it.
 
 ";

@@ -1,4 +1,6 @@
-//! What the admin face asks, carried out on fleet and bus.
+//! What the admin face asks, carried out on fleet, bus and relay.
+
+pub(super) mod relay;
 
 use std::collections::{BTreeMap, HashSet};
 use std::str::FromStr;
@@ -27,6 +29,7 @@ use protocol::message::{ClientInfo, StreamPosition};
 use protocol::session::{ClientId, Operation, ServerSubscribe};
 use protocol::settings::ResolvedOptions;
 use router::Framing;
+use router::relay::Relay;
 
 use super::chain;
 use crate::config::Config;
@@ -39,6 +42,8 @@ const REVOCATION_TTL: Duration = Duration::from_secs(30 * 86_400);
 pub(super) struct Gateway {
     pub(super) fleet: Arc<Fleet>,
     pub(super) bus: Arc<MemoryBus>,
+    /// `None` if it is off.
+    pub(super) relay: Option<Arc<Relay>>,
     pub(super) current: Current,
     pub(super) revocations: Arc<Revocations>,
     pub(super) config: ArcSwap<Config>,
@@ -288,12 +293,21 @@ impl Gateway {
             client,
             session,
             except,
+            dialect: None,
         };
         self.fleet.operate(&selector.user, &select, operation);
     }
 }
 
 impl Operator for Gateway {
+    type Relay = relay::Desk;
+
+    fn relay(&self) -> Option<relay::Desk> {
+        let relay = self.relay.clone()?;
+        let tasks = self.tasks.clone();
+        Some(relay::Desk { relay, tasks })
+    }
+
     async fn connections(
         &self,
         filter: ConnectionFilter,

@@ -13,6 +13,7 @@ use crate::config::Config;
 pub(super) struct Bound {
     pub(super) main: Vec<TcpListener>,
     pub(super) admin: TcpListener,
+    pub(super) relay: Option<TcpListener>,
 }
 
 impl Bound {
@@ -44,7 +45,13 @@ impl Bound {
         }
         let wanted = config.listeners.admin.address;
         let admin = front::bind(wanted, false).map_err(refuse("admin", wanted))?;
-        Ok(Self { main, admin })
+        let relay = match config.listeners.relay.address {
+            Some(wanted) if config.relay.is_on() => {
+                Some(front::bind(wanted, false).map_err(refuse("relay", wanted))?)
+            }
+            _ => None,
+        };
+        Ok(Self { main, admin, relay })
     }
 
     /// Says what is bound, and returns what there is to say once everything runs.
@@ -67,6 +74,9 @@ impl Bound {
                 let url = SocketAddr::new(host, main.port());
                 welcome = format!("ready; open {scheme}://{url}/ in a browser to try it");
             }
+        }
+        if let Some(relay) = address(self.relay.as_ref()) {
+            info!(listener = "relay", address = %relay, "listening");
         }
         if let Some(admin) = address(Some(&self.admin)) {
             let is_tls = config.listeners.admin.tls.is_some();

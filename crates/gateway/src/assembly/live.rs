@@ -14,7 +14,7 @@ use websocket::{DeflateConfig, Limits};
 use crate::config::{Config, ErrorMode, Network};
 use crate::tokens;
 
-use super::memory;
+use super::{memory, relay};
 
 /// How long a demo token is good for: long enough to try things, short enough to see
 /// a refresh.
@@ -26,9 +26,18 @@ pub(super) fn live(
     key_sets: &KeySets,
     clock: Clock,
     node: &str,
+    before: Option<&edge::live::Relay>,
 ) -> Result<Live, String> {
-    let namespaces =
-        Namespaces::new(&config.channel).map_err(|error| format!("channel.{error}"))?;
+    let mut channel = config.channel.clone();
+    if config.relay.is_on() {
+        // Before all others: no pattern of the operator's may take its channels.
+        channel.namespaces.insert(0, relay::namespace(config));
+    }
+    let namespaces = Namespaces::new(&channel).map_err(|error| format!("channel.{error}"))?;
+    let signatures = relay::signatures(
+        &config.relay.signatures,
+        before.and_then(|before| before.signatures.as_deref()),
+    )?;
     let own_tokens = &config.client.subscription_token;
     let verifier = Verifier::new(
         &config.client.token,
@@ -45,6 +54,7 @@ pub(super) fn live(
             namespaces,
             rpc_ping: config.rpc.ping.enabled,
             backlog_max: 4 * config.websocket.message_size_limit,
+            stratix_pulse: relay::pulse(config),
             version: env!("CARGO_PKG_VERSION"),
             node: node.to_owned(),
         },
@@ -81,6 +91,7 @@ pub(super) fn live(
             .then_some(config.sse.max_request_body_size),
         emulation_body_max: config.emulation.max_request_body_size,
         verifier: Arc::new(verifier),
+        relay: relay::live(config, signatures),
         demo: config.demo.is_on().then(|| demo_tokens(config, clock)),
     })
 }

@@ -8,12 +8,15 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use super::figures::Figures;
+use super::relay_figures::{RelayFigures, Sample};
 
 /// Where the parts count.
 pub(super) struct Metrics {
     pub(super) edge: Arc<edge::metrics::Metrics>,
     pub(super) http: HttpMetrics,
     pub(super) reload: ReloadMetrics,
+    /// Shows the relay from when it is given it.
+    pub(super) relay: RelayFigures,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -29,8 +32,10 @@ pub(super) fn registry(figures: Figures) -> (Registry, Metrics) {
         edge: Arc::new(edge::metrics::Metrics::new(&mut registry)),
         http: HttpMetrics::new(&mut registry),
         reload: ReloadMetrics::new(&mut registry),
+        relay: RelayFigures::default(),
     };
     registry.register_collector(Box::new(figures));
+    registry.register_collector(Box::new(metrics.relay.clone()));
     (registry, metrics)
 }
 
@@ -40,13 +45,14 @@ pub(super) fn registry(figures: Figures) -> (Registry, Metrics) {
 ///
 /// If the metrics can't be written down.
 pub fn reference() -> Result<String, std::fmt::Error> {
-    let (registry, _metrics) = registry(Figures {
+    let (mut registry, _metrics) = registry(Figures {
         bus: Arc::new(MemoryBus::new(&MemoryConfig::default())),
         key_sets: Arc::default(),
         revocations: Arc::default(),
         // As if there were TLS, which has a figure more.
         certificate_expiry: Box::new(|| Some(0)),
     });
+    registry.register_collector(Box::new(Sample));
     admin::metrics::reference_markdown(&registry)
 }
 

@@ -14,7 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use outbox::{Mark, ReadError};
 use policy::Class;
 use upstream::guard::{CallError, CallOptions, Cause, Classify, Ending, OnNotSent};
-use upstream::ws_agent::{Delivery, Outcome};
+use upstream::ws_agent::{Delivery, DeliveryBody, Outcome};
 
 use super::lane::Item;
 use super::stored::Stored;
@@ -22,7 +22,8 @@ use super::{Lane, Relay, Stage, lock};
 
 /// What became of a message taken out of its lane.
 enum Came {
-    Delivered,
+    /// So many bytes of payload.
+    Delivered(usize),
     /// It goes back to its line, and the lane pauses for so long.
     Back(Duration),
     Final(String),
@@ -132,7 +133,10 @@ async fn deliver(relay: &Arc<Relay>, lane: &Arc<Lane>, mut item: Item) -> (Item,
         })
         .await;
     let came = match called {
-        Ok(()) => Came::Delivered,
+        Ok(()) => Came::Delivered(match &delivery.body {
+            DeliveryBody::Text(text) => text.len(),
+            DeliveryBody::Binary(bytes) => bytes.len(),
+        }),
         Err(error) => {
             item.attempts = error.attempts;
             if error.attempts > 0 {
@@ -228,10 +232,10 @@ impl Relay {
     fn settle(self: &Arc<Self>, lane: &Arc<Lane>, item: Item, came: Came) -> Option<Duration> {
         let line = (Arc::clone(&item.client), item.priority);
         match came {
-            Came::Delivered => {
+            Came::Delivered(bytes) => {
                 self.outbox.mark(item.id, Mark::Settled);
                 self.counters.delivered.one();
-                self.counters.bytes_delivered.add(item.size as u64);
+                self.counters.bytes_delivered.add(bytes as u64);
                 lock(&self.pending).settle(item.id);
                 self.release(&item);
                 tracing::debug!(client = %item.client, message_id = %item.message_id, agent = lane.target.shown_url(), "message was delivered");

@@ -8,13 +8,13 @@ use super::{Relay, courier, lock};
 pub(super) async fn run(relay: Arc<Relay>) {
     let stopping = relay.tasks.stopping();
     let mut sweep = tokio::time::interval(SWEEP);
-    let mut logged_ms = relay.clock.mono_ms();
+    let mut logged = (relay.clock.mono_ms(), String::new());
     loop {
         tokio::select! {
             () = relay.steward.notified() => start_couriers(&relay),
             _ = sweep.tick() => {
                 relay.sweep();
-                relay.log_figures(&mut logged_ms);
+                relay.log_figures(&mut logged);
             }
             () = stopping.cancelled() => return,
         }
@@ -40,26 +40,29 @@ impl Relay {
         self.forget_letters(&expired);
     }
 
-    /// The seed's line with the main figures.
-    fn log_figures(&self, logged_ms: &mut u64) {
+    /// The seed's line with the main figures, unless it would say what the last one said.
+    fn log_figures(&self, logged: &mut (u64, String)) {
         let interval = self.settings.load().log_interval;
         let now_ms = self.clock.mono_ms();
+        let (logged_ms, last) = logged;
         let passed = Duration::from_millis(now_ms.saturating_sub(*logged_ms));
         if interval.is_zero() || passed < interval {
             return;
         }
         *logged_ms = now_ms;
         let counters = &self.counters;
-        let gauges = self.gauges();
-        tracing::info!(
-            pending = gauges.pending,
-            dead = gauges.dead,
+        let line = format!(
             "Gateway metrics: connections={}, messagesRcv={}, messagesSent={}, messagesFailed={}",
             self.connections(),
             counters.received.value(),
             counters.delivered.value(),
             counters.failed(),
         );
+        if line != *last {
+            let gauges = self.gauges();
+            tracing::info!(pending = gauges.pending, dead = gauges.dead, "{line}");
+            *last = line;
+        }
     }
 }
 
