@@ -77,6 +77,26 @@ describe('the playground', () => {
     await bob.context().close();
   });
 
+  test('talks to the agent that the demo brings along', OPTIONS, async () => {
+    const ann = await tab();
+    const conversation = ann.getByRole('log', { name: 'Conversation with the agent' });
+    const ask = async (text) => {
+      await ann.getByLabel('Message to the agent').fill(text);
+      await ann.getByRole('button', { name: 'Send' }).click();
+      await conversation.locator('.said', { hasText: `You said: ${text}` }).waitFor();
+    };
+    await ask('how high is the tide?');
+    await conversation.locator('.mine .when', { hasText: /^durable, [\d.]+ ms$/ }).waitFor();
+    await ann.getByRole('button', { name: 'Cut the connection' }).click();
+    assert.ok(await ann.getByRole('button', { name: 'Send' }).isDisabled());
+    await ann.getByRole('button', { name: 'Reconnect' }).click();
+    await ask('and now?');
+    const answers = conversation.locator('li:not(.mine) .when', { hasText: /^[\d.]+ ms$/ });
+    assert.equal(await answers.count(), 2);
+    assert.deepEqual(ann.complaints, []);
+    await ann.context().close();
+  });
+
   test('says how to turn the demo on where it is off', OPTIONS, async () => {
     const page = await browser.newPage();
     await page.route('**/demo/token', (route) => route.fulfill({ status: 404 }));
