@@ -41,10 +41,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::ArcSwap;
 use bus::MemoryBus;
 use lifecycle::{Clock, Tasks};
-use outbox::{AppendError, Entry, Outbox, Priority, Record, RecordId, State};
+use outbox::{AppendError, Entry, Outbox, Record, RecordId, State};
 use protocol::agent;
 use protocol::code::ErrorCode;
-use protocol::stratix::{Kind, Level, Message};
+use protocol::stratix::{Kind, Level, Message, Priority};
 use tokio::sync::Notify;
 use upstream::ws_agent::{Agents, AgentsConfig, LinkId, Target};
 
@@ -278,12 +278,12 @@ impl Relay {
         if message.message_id.is_empty() {
             message.message_id = uuid::Uuid::new_v4().hyphenated().to_string();
         }
+        let priority = lane::stored_priority(priority);
         let message_id: Arc<str> = message.message_id.as_str().into();
         let key = key(&client, &message_id);
         let mut due = Due::default();
         let is_new = lock(&self.known).enter(
-            self.clock.mono_ms(),
-            settings.known_bounds(),
+            settings.window(self.clock.mono_ms()),
             key,
             level.unwrap_or(settings.level),
             &message_id,
@@ -534,8 +534,7 @@ impl Relay {
     /// Takes up what a recovery found.
     fn restore(self: &Arc<Self>, entries: Vec<Entry>) {
         let settings = self.settings.load();
-        let (window_ms, _) = settings.known_bounds();
-        let now_ms = self.clock.mono_ms();
+        let window = settings.window(self.clock.mono_ms());
         let count = entries.len();
         for entry in entries {
             // A try that was under way when the process ended came to nothing known: one
@@ -548,7 +547,7 @@ impl Relay {
                 },
             };
             let status = Status { stage, attempts };
-            lock(&self.known).restore(now_ms, window_ms, entry.key, status);
+            lock(&self.known).restore(window, entry.key, status);
             if let State::Dead { reason, at_ms } = entry.state {
                 let letter = Letter {
                     id: entry.id,

@@ -201,11 +201,7 @@ async fn submit(mut asked: Asked, relay: &Arc<Relay>) -> Reply {
     let submission = Submission {
         client: client.as_str().into(),
         message: inbound.message,
-        priority: match inbound.priority {
-            Some(Priority::Control) => outbox::Priority::Control,
-            Some(Priority::Interactive) | None => outbox::Priority::Interactive,
-            Some(Priority::Bulk) => outbox::Priority::Bulk,
-        },
+        priority: inbound.priority.unwrap_or(Priority::Interactive),
         level: inbound.ack,
         traceparent: inbound.traceparent,
     };
@@ -387,7 +383,7 @@ fn metrics(asked: &Asked, relay: &Relay) -> Value {
         "openclawConnections": relay.agent_totals().up,
         "memoryUsedMB": mega(used),
         "memoryLimitMB": mega(limit),
-        "memoryPercent": if limit == 0 { 0 } else { used.saturating_mul(100) / limit },
+        "memoryPercent": used.saturating_mul(100).checked_div(limit).unwrap_or(0),
         "heapAllocMB": mega(used),
         "heapSysMB": mega(used),
         "historyClients": gauges.history_clients,

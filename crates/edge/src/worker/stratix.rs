@@ -233,11 +233,7 @@ impl Worker {
         let submission = Submission {
             client,
             message: inbound.message,
-            priority: match inbound.priority {
-                Some(Priority::Control) => outbox::Priority::Control,
-                Some(Priority::Interactive) | None => outbox::Priority::Interactive,
-                Some(Priority::Bulk) => outbox::Priority::Bulk,
-            },
+            priority: inbound.priority.unwrap_or(Priority::Interactive),
             level: inbound.ack,
             traceparent: inbound.traceparent,
         };

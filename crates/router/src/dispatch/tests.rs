@@ -527,8 +527,8 @@ fn settings() -> Settings {
     let channels: ChannelSettings = serde_json::from_value(channels).unwrap();
     Settings {
         stratix_pulse: protocol::dialect::Pulse {
-            interval: std::time::Duration::ZERO,
-            timeout: std::time::Duration::ZERO,
+            interval: Duration::ZERO,
+            timeout: Duration::ZERO,
         },
         client: ClientSettings {
             allow_anonymous_connect_without_token: true,

@@ -44,6 +44,14 @@ pub(super) struct Known {
     order: VecDeque<(u64, u128)>,
 }
 
+/// How long messages are remembered, and how many.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    pub(super) now_ms: u64,
+    pub(super) length_ms: u64,
+    pub(super) messages_max: usize,
+}
+
 struct Entry {
     status: Status,
     since_ms: u64,
@@ -73,16 +81,15 @@ impl Known {
     /// Enters a message; `true` if it is new and now to be taken.
     pub(super) fn enter(
         &mut self,
-        now_ms: u64,
-        bounds: (u64, usize),
+        window: Window,
         key: u128,
         level: Level,
         message_id: &Arc<str>,
         told: Told,
         due: &mut Due,
     ) -> bool {
-        let (window_ms, max) = bounds;
-        self.forget_old(now_ms, max);
+        let now_ms = window.now_ms;
+        self.forget_old(now_ms, window.messages_max);
         let is_new = !self.entries.contains_key(&key);
         let entry = self.entries.entry(key).or_insert_with(|| Entry {
             status: Status {
@@ -93,7 +100,7 @@ impl Known {
             waiting: Vec::new(),
         });
         if is_new {
-            self.order.push_back((now_ms + window_ms, key));
+            self.order.push_back((now_ms + window.length_ms, key));
         }
         // Sent again and again while the first waits: only so many are told.
         if entry.waiting.len() >= WAITING_MAX {
@@ -111,13 +118,14 @@ impl Known {
     }
 
     /// Enters a message that a recovery found.
-    pub(super) fn restore(&mut self, now_ms: u64, window_ms: u64, key: u128, status: Status) {
+    pub(super) fn restore(&mut self, window: Window, key: u128, status: Status) {
         self.entries.entry(key).or_insert_with(|| Entry {
             status,
-            since_ms: now_ms,
+            since_ms: window.now_ms,
             waiting: Vec::new(),
         });
-        self.order.push_back((now_ms + window_ms, key));
+        let until_ms = window.now_ms + window.length_ms;
+        self.order.push_back((until_ms, key));
     }
 
     /// Notes how far a message is.

@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use outbox::{Priority, RecordId};
+use protocol::stratix;
 use upstream::ws_agent::Delivery;
 
 /// A message that waits or is being sent.
@@ -81,7 +82,7 @@ impl Queue {
     /// A message taken is settled: its line goes on.
     pub(super) fn done(&mut self, client: &Arc<str>, priority: Priority) {
         self.len = self.len.saturating_sub(1);
-        self.free(client, priority, |ready, client| ready.push_back(client));
+        self.free(client, priority, VecDeque::push_back);
     }
 
     /// A message taken could not be sent: it is the first of its line again, and its line
@@ -91,7 +92,7 @@ impl Queue {
         if let Some(line) = self.lines.get_mut(&name) {
             line.items.push_front(item);
         }
-        self.free(&name.0, name.1, |ready, client| ready.push_front(client));
+        self.free(&name.0, name.1, VecDeque::push_front);
     }
 
     /// Takes out the first message of a line if it is the one meant and does not travel.
@@ -149,6 +150,15 @@ impl Queue {
         } else {
             list(&mut self.ready[index(priority)], name.0);
         }
+    }
+}
+
+/// How a client's word for urgency is stored.
+pub(super) fn stored_priority(priority: stratix::Priority) -> Priority {
+    match priority {
+        stratix::Priority::Control => Priority::Control,
+        stratix::Priority::Interactive => Priority::Interactive,
+        stratix::Priority::Bulk => Priority::Bulk,
     }
 }
 

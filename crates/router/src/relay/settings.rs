@@ -10,6 +10,7 @@ use upstream::guard::Guard;
 use upstream::ws_agent::Target;
 
 use super::history::HistoryLimits;
+use super::known::Window;
 use crate::table::RouteTable;
 
 /// Everything that a reload may change.
@@ -95,8 +96,12 @@ impl Settings {
         Guard::new(policy, clock, uuid::Uuid::new_v4().as_u64_pair().0)
     }
 
-    pub(super) fn known_bounds(&self) -> (u64, usize) {
-        (self.dedup_window_ms, self.dedup_max.max(1))
+    pub(super) fn window(&self, now_ms: u64) -> Window {
+        Window {
+            now_ms,
+            length_ms: self.dedup_window_ms,
+            messages_max: self.dedup_max.max(1),
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! The ordinary way.
 
-use outbox::Priority;
-use protocol::stratix::Level;
+use protocol::stratix::{Level, Priority};
 use router::relay::{Refused, Stage};
 use tempfile::tempdir;
 use testkit::stratix_agent::{Behaviour, StratixAgent};

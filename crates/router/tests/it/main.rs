@@ -1,5 +1,11 @@
 //! The relay with a real log on disk and agents on real sockets.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
+
 mod answers;
 mod bad_days;
 mod delivery;

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use bus::{MemoryBus, MemoryConfig, Message as Delivered, Sink};
 use lifecycle::{Clock, Tasks};
-use outbox::{Priority, disk};
+use outbox::disk;
 use policy::{Backoff, Retries};
-use protocol::stratix::{Level, Message};
+use protocol::stratix::{Level, Message, Priority};
 use router::relay::{
     HistoryLimits, Overflow, Parts, Rates, Receipt, Refused, Relay, Settings, Submission,
 };
