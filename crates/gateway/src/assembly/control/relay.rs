@@ -250,3 +250,6 @@ pub(in crate::assembly) fn shown_url(url: &str) -> &str {
 fn in_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
