@@ -10,6 +10,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { after, before, describe, test } from 'node:test';
@@ -19,6 +20,9 @@ import { Gateway } from './gateway.mjs';
 
 const root = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const OPTIONS = { timeout: 30_000 };
+
+/** Where the examples' own agent listens. */
+const AGENT_PORT = '8021';
 
 /** The fenced blocks of a page with their line numbers. */
 function blocks(page) {
@@ -37,6 +41,15 @@ function fits(expected, actual) {
   if (typeof actual !== 'object' || actual === null) return false;
   if (Array.isArray(expected) && expected.length !== actual.length) return false;
   return Object.keys(expected).every((key) => fits(expected[key], actual[key]));
+}
+
+/** A port that was free a moment ago. */
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return String(port);
 }
 
 /** Runs a program in the page's folder; resolves to what it prints, rejects unless it exits with 0. */
@@ -66,12 +79,16 @@ for (const page of ['README.md', ...guides.map((name) => `docs/guide/${name}`)])
     const configuration = all.find(({ kind }) => kind === 'yaml')?.code ?? null;
     const env = configuration === null ? { TIDEGATE_HTTP_API_KEY: 'tour-key' } : {};
     const gateway = new Gateway(configuration, env);
+    let agentPort;
     const here = (code) =>
       code
         .replaceAll('127.0.0.1:8000', gateway.address.main)
-        .replaceAll('127.0.0.1:8001', gateway.address.admin);
+        .replaceAll('127.0.0.1:8001', gateway.address.admin)
+        .replaceAll(AGENT_PORT, agentPort);
 
     before(async () => {
+      agentPort = await freePort();
+      gateway.config = configuration?.replaceAll(AGENT_PORT, agentPort) ?? null;
       symlinkSync(root('tests/sdk/node_modules'), join(gateway.folder, 'node_modules'));
       const certificate = 'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2';
       const names = '-subj /CN=localhost -keyout key.pem -out certificate.pem';

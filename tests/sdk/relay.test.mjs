@@ -162,6 +162,9 @@ describe('the relay', () => {
 
   test('closes the older of two connections of a client', OPTIONS, async () => {
     const older = await connect();
+    // Heard, so it is in before the newer one.
+    older.send({ messageId: 'older', data: 'x' });
+    await older.json({ messageId: 're-older' });
     const newer = await connect();
     assert.equal((await older.events.next('close')).code, REPLACED);
     newer.send({ messageId: 'newer', data: 'x' });
