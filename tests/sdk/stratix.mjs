@@ -15,10 +15,10 @@ export class Client {
     return client;
   }
 
-  constructor(address, token, query) {
+  constructor(address, token, query, path = '/relay/ws') {
     const heard = new EventEmitter();
     const parameters = new URLSearchParams(query);
-    this.socket = new WebSocket(`ws://${address}/relay/ws?${parameters}`, ['bearer', token]);
+    this.socket = new WebSocket(`ws://${address}${path}?${parameters}`, ['bearer', token]);
     this.socket.on('message', (data, isBinary) => {
       if (isBinary) heard.emit('bytes', data);
       else heard.emit('json', JSON.parse(data));
