@@ -23,6 +23,7 @@ mod known;
 mod lane;
 mod operate;
 mod pending;
+mod runs;
 mod settings;
 mod steward;
 mod stored;
@@ -55,6 +56,7 @@ use known::{Due, Known};
 use lane::{Item, Queue};
 use pending::Pending;
 use policy::TokenLine;
+use runs::Runs;
 use settings::Lines;
 use stored::Stored;
 
@@ -73,6 +75,7 @@ pub struct Relay {
     history: Mutex<History>,
     dead: Mutex<DeadLetters>,
     recent: Mutex<Recent>,
+    runs: Mutex<Runs>,
     client_lines: Mutex<Lines>,
     agent_lines: Mutex<Lines>,
     /// Limits warnings that clients can cause.
@@ -228,6 +231,7 @@ impl Relay {
             history: Mutex::default(),
             dead: Mutex::default(),
             recent: Mutex::default(),
+            runs: Mutex::default(),
             client_lines: Mutex::new(rates.client_lines()),
             agent_lines: Mutex::new(rates.agent_lines()),
             warnings: Mutex::default(),
@@ -316,6 +320,7 @@ impl Relay {
             at_ms: now_ms,
             size: payload.len(),
             attempts: 0,
+            was_tried_before_restart: false,
             first_attempt_ms: None,
             held,
         };
@@ -492,6 +497,7 @@ impl Relay {
                 item.id = id;
                 let key = item.key;
                 lock(&self.pending).place(id, lane, &item);
+                // Before it can be delivered, which is the stage behind.
                 self.advance(key, Stage::Durable);
                 self.enqueue(lane, item);
             }
@@ -571,6 +577,7 @@ impl Relay {
                 at_ms: entry.at_ms,
                 size: entry.size,
                 attempts,
+                was_tried_before_restart: attempts > 0,
                 // Its note may have been lost: it counts as sent when it was taken.
                 first_attempt_ms: Some(entry.first_attempt_ms.unwrap_or(entry.at_ms)),
                 held: None,

@@ -9,7 +9,7 @@ use outbox::Mark;
 use protocol::agent;
 use protocol::stratix::{self, Kind, Message};
 use serde::Serialize;
-use upstream::ws_agent::{Answer, AnswerKind, LinkId, Listener};
+use upstream::ws_agent::{Answer, AnswerKind, LinkId, Listener, Peer};
 
 use super::dead::DeadLetter;
 use super::lane::Item;
@@ -78,6 +78,9 @@ impl Listener for Relay {
             return;
         }
         let is_delta = answer.kind == AnswerKind::Delta;
+        if !is_delta && lane.target.peer == Peer::OpenClaw && !answer.in_reply_to.is_empty() {
+            self.answered(&answer);
+        }
         let told_before = !is_delta
             && !answer.message_id.is_empty()
             && !lock(&self.recent).enter(key(&answer.client, &answer.message_id));
@@ -121,6 +124,14 @@ impl Listener for Relay {
 }
 
 impl Relay {
+    /// The message behind an answer needs no record any more.
+    fn answered(&self, answer: &Answer) {
+        let ended = lock(&self.runs).end(key(&answer.client, &answer.in_reply_to));
+        if let Some(id) = ended {
+            self.outbox.mark(id, Mark::Settled);
+        }
+    }
+
     /// Publishes something on the client's channel; `keep` puts it into its stream.
     pub(super) fn publish(&self, client: &str, json: Bytes, keep: bool) {
         let Some(channel) = agent::channel_of(client) else {

@@ -14,7 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use outbox::{Mark, ReadError};
 use policy::Class;
 use upstream::guard::{CallError, CallOptions, Cause, Classify, Ending, OnNotSent};
-use upstream::ws_agent::{Delivery, DeliveryBody, Outcome};
+use upstream::ws_agent::{Delivery, DeliveryBody, Outcome, Peer};
 
 use super::lane::Item;
 use super::stored::Stored;
@@ -93,6 +93,8 @@ async fn deliver(relay: &Arc<Relay>, lane: &Arc<Lane>, mut item: Item) -> (Item,
     item.message_id = Arc::clone(&delivery.message_id);
     let attempts = AtomicU32::new(item.attempts);
     let first_ms = item.first_attempt_ms;
+    // The process that tried it has heard no answer.
+    let was_recovered = item.was_tried_before_restart;
     let options = CallOptions {
         // The idempotency key makes it so.
         idempotent: true,
@@ -105,7 +107,7 @@ async fn deliver(relay: &Arc<Relay>, lane: &Arc<Lane>, mut item: Item) -> (Item,
         .call(options, async |attempt| {
             let now_ms = relay.clock.unix_ms();
             let first_ms = first_ms.unwrap_or(now_ms);
-            let check_first = now_ms.saturating_sub(first_ms) > AGENT_MEMORY_MS;
+            let check_first = was_recovered || now_ms.saturating_sub(first_ms) > AGENT_MEMORY_MS;
             let delivery = if check_first && !delivery.check_first {
                 Arc::new(Delivery {
                     check_first,
@@ -233,7 +235,7 @@ impl Relay {
         let line = (Arc::clone(&item.client), item.priority);
         match came {
             Came::Delivered(bytes) => {
-                self.outbox.mark(item.id, Mark::Settled);
+                self.conclude(lane, &item);
                 self.counters.delivered.one();
                 self.counters.bytes_delivered.add(bytes as u64);
                 lock(&self.pending).settle(item.id);
@@ -261,6 +263,18 @@ impl Relay {
         }
         lock(&lane.state).queue.done(&line.0, line.1);
         None
+    }
+
+    /// An agent has acknowledged a message: its record is settled, or stays until the
+    /// answer has come.
+    fn conclude(&self, lane: &Lane, item: &Item) {
+        let done = match lane.target.peer {
+            Peer::Stratix => Some(item.id),
+            Peer::OpenClaw => lock(&self.runs).open(self.clock.mono_ms(), item.key, item.id),
+        };
+        if let Some(id) = done {
+            self.outbox.mark(id, Mark::Settled);
+        }
     }
 
     /// Whether a lane has nothing to do; its courier must then end.

@@ -119,6 +119,8 @@ pub struct Gauges {
     pub oldest_seconds: f64,
     /// Bytes of messages held in memory.
     pub held_bytes: usize,
+    /// Messages acknowledged by an agent whose answer has not come.
+    pub unanswered: usize,
     /// Dead letters kept.
     pub dead: usize,
     /// Messages remembered against being taken twice.

@@ -24,6 +24,8 @@ pub(super) struct Item {
     pub(super) size: usize,
     /// Tries made, also before a restart.
     pub(super) attempts: u32,
+    /// A try was made by a process before this one.
+    pub(super) was_tried_before_restart: bool,
     /// When the first try was made, in Unix ms, if one was.
     pub(super) first_attempt_ms: Option<u64>,
     /// The message, unless memory was short: then it is read from the outbox.
@@ -95,7 +97,7 @@ impl Queue {
         self.free(&name.0, name.1, VecDeque::push_front);
     }
 
-    /// Takes out the first message of a line if it is the one meant and does not travel.
+    /// Takes out the first message of a line that does not travel, if it is the one meant.
     pub(super) fn remove_first(
         &mut self,
         client: &Arc<str>,
@@ -104,12 +106,12 @@ impl Queue {
     ) -> Option<Item> {
         let name = (Arc::clone(client), priority);
         let line = self.lines.get_mut(&name)?;
-        if line.is_busy || line.items.front()?.id != id {
+        if line.items.front()?.id != id {
             return None;
         }
         let item = line.items.pop_front();
         self.len = self.len.saturating_sub(1);
-        if line.items.is_empty() {
+        if line.items.is_empty() && !line.is_busy {
             self.lines.remove(&name);
             self.ready[index(priority)].retain(|ready| ready != client);
         }
@@ -186,6 +188,7 @@ mod tests {
             at_ms: 0,
             size: 1,
             attempts: 0,
+            was_tried_before_restart: false,
             first_attempt_ms: None,
             held: None,
         }
@@ -245,12 +248,15 @@ mod tests {
         queue.push(item("a", Priority::Bulk, 2));
         let client: Arc<str> = "a".into();
         let id = |seq| RecordId { seq, place: 0 };
+        queue.push(item("a", Priority::Bulk, 3));
         let first = queue.take().unwrap();
         assert!(queue.remove_first(&client, Priority::Bulk, id(1)).is_none());
-        assert!(queue.remove_first(&client, Priority::Bulk, id(2)).is_none());
+        assert!(queue.remove_first(&client, Priority::Bulk, id(3)).is_none());
+        assert!(queue.remove_first(&client, Priority::Bulk, id(2)).is_some());
+        assert!(queue.remove_first(&client, Priority::Bulk, id(3)).is_some());
+        assert!(queue.take().is_none(), "the line is busy");
         queue.put_back(first);
         assert!(queue.remove_first(&client, Priority::Bulk, id(1)).is_some());
-        assert!(queue.remove_first(&client, Priority::Bulk, id(2)).is_some());
         assert!(queue.take().is_none());
         assert_eq!(queue.len(), 0);
     }

@@ -103,6 +103,7 @@ impl Relay {
             at_ms: letter.at_ms,
             size: letter.size,
             attempts: 0,
+            was_tried_before_restart: false,
             first_attempt_ms: Some(letter.at_ms),
             held: None,
         };
@@ -157,6 +158,7 @@ impl Relay {
                 Duration::from_millis(now_ms.saturating_sub(at_ms)).as_secs_f64()
             }),
             held_bytes: self.held_bytes.load(Ordering::Relaxed),
+            unanswered: lock(&self.runs).len(),
             dead: lock(&self.dead).len(),
             known: lock(&self.known).len(),
             lanes: depths.iter().filter(|depth| **depth > 0).count(),

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use outbox::Mark;
+
 use super::{Relay, courier, lock};
 
 pub(super) async fn run(relay: Arc<Relay>) {
@@ -38,6 +40,9 @@ impl Relay {
         let before_ms = now_ms.saturating_sub(settings.dead_retention_ms);
         let expired = lock(&self.dead).expire(before_ms);
         self.forget_letters(&expired);
+        for id in lock(&self.runs).expire(self.clock.mono_ms()) {
+            self.outbox.mark(id, Mark::Settled);
+        }
     }
 
     /// The seed's line with the main figures, unless it would say what the last one said.
