@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { createHash, createHmac, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { after, before, describe, test } from 'node:test';
 
 import { endSoon } from './events.mjs';
@@ -158,15 +159,17 @@ describe('the relay with limits', () => {
 
   test('serves the bare paths on a listener of its own', OPTIONS, async () => {
     const gateway = await start({ auth: 'none' }, { listeners: { relay: { address: '127.0.0.1:0' } } });
-    const lines = gateway.log.filter((line) => line.includes('"listening"')).map((line) => JSON.parse(line));
-    const { address } = lines.find(({ listener }) => listener === 'relay');
+    const line = () => gateway.log.find((line) => line.includes('"listener":"relay"'));
+    while (line() === undefined) await once(gateway.child.stderr, 'data');
+    const { address } = JSON.parse(line());
     const health = await fetch(`http://${address}/health`);
     assert.deepEqual(await health.json(), { status: 'ok' });
 
     const ann = new Client(address, 'none', { clientId: 'open', ack: 'true' }, '/ws');
     clients.push(ann);
-    await new Promise((resolve) => ann.socket.on('open', resolve));
-    ann.send({ messageId: 'o1', data: 'x' });
+    await once(ann.socket, 'open');
+    ann.send({ messageId: 'o1', data: 'x', ack: 'delivered' });
+    await ann.json({ messageId: 'o1', action: 'ack' });
     await ann.json({ messageId: 're-o1' });
 
     const metrics = await (await fetch(`http://${address}/metrics`)).json();
