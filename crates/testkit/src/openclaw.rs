@@ -3,7 +3,9 @@
 //! It speaks as much of the gateway protocol as an operator's client needs: challenge, `connect`
 //! with secret and device signature, pairing, `chat.send` with memory of idempotency keys,
 //! `agent.wait`, `chat.history`, `chat` events to every connection, ticks, shutdown. Objects that
-//! a client sends are closed, as with the real one: an unknown field is refused.
+//! a client sends are closed, as with the real one: an unknown field is refused. A message for a
+//! session that is busy waits, and is answered under a run id that the gateway makes up; so are
+//! runs that a killed gateway resumes.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -91,6 +93,8 @@ pub enum Next {
     Silent,
     /// Respond twice.
     Twice,
+    /// Accept it, but do not write it down until the run ends: a kill loses it.
+    Unwritten,
     /// The run fails: an `error` event, and the same for repetitions.
     Fail,
 }
@@ -223,7 +227,7 @@ impl FakeGateway {
         self.shared.change(|state| state.approve(request_id))
     }
 
-    /// Ends a run with this answer.
+    /// Ends the run of this message, which must work, with this answer.
     pub fn finish(&self, key: &str, text: &str) -> anyhow::Result<()> {
         self.shared.state().finish(key, text, true)
     }
@@ -247,6 +251,12 @@ impl FakeGateway {
     /// idempotency keys is lost, transcripts stay, running runs are gone.
     pub fn restart(&self) {
         self.shared.state().restart();
+    }
+
+    /// Dies and starts again: connections break, the memory of idempotency keys and messages
+    /// that were not written down are lost, running runs are resumed under other ids.
+    pub fn kill(&self) {
+        self.shared.state().kill();
     }
 
     /// Loses the transcripts as well as the memory, without a word to anybody.

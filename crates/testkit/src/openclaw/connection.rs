@@ -241,6 +241,10 @@ impl Connection<'_> {
             self.shared.change(|state| match ending {
                 Ending::Echo(text) => state.finish(&key, &text, true),
                 Ending::Failure => state.fail(&key, "the model is gone"),
+                Ending::None { session, waits } => {
+                    state.tell_begun(&key, &session, waits);
+                    Ok(())
+                }
             })?;
         }
         if sent.drop {

@@ -27,6 +27,12 @@ pub(super) struct Sent {
 pub(super) enum Ending {
     Echo(String),
     Failure,
+    /// It goes on.
+    None {
+        session: String,
+        /// Behind others of its session.
+        waits: bool,
+    },
 }
 
 fn refusal(code: &str, message: &str, detail: &str) -> Refusal {
@@ -150,14 +156,25 @@ impl State {
             _ => {}
         }
         let payload = |status: &str| json!({"runId": key, "status": status});
-        let (response, run) = match self.memory.get(&key).map(|known| known.end.clone()) {
-            Some(None) => (ok(request, &payload("in_flight")), None),
-            Some(Some((true, _))) => (ok(request, &payload("ok")), None),
-            Some(Some((false, said))) => {
-                let mut response = self.error(request, "UNAVAILABLE", &said, Some(true));
-                response["payload"] = json!({"runId": key, "status": "error", "summary": said});
-                (response, None)
+        let session = text(params, "/sessionKey").to_owned();
+        let message = text(params, "/message").to_owned();
+        let known = self.memory.get(&key).cloned();
+        let (response, run) = match known {
+            Some(known) if known.text != message || known.session != session => {
+                let told = "This message ID was already used for different input.";
+                let mut response = self.error(request, "INVALID_REQUEST", told, None);
+                response["error"]["details"] = json!({"reason": "chat-request-conflict"});
+                return refused(response);
             }
+            Some(known) => match known.end {
+                None => (ok(request, &payload("in_flight")), None),
+                Some((true, _)) => (ok(request, &payload("ok")), None),
+                Some((false, said)) => {
+                    let mut response = self.error(request, "UNAVAILABLE", &said, Some(true));
+                    response["payload"] = json!({"runId": key, "status": "error", "summary": said});
+                    (response, None)
+                }
+            },
             None => {
                 let status = if next == Next::InFlight {
                     "in_flight"
@@ -165,15 +182,14 @@ impl State {
                     "started"
                 };
                 let response = ok(request, &payload(status));
-                self.begin(request, &key);
+                let waits = self.begin(request, &key, next != Next::Unwritten);
                 let ending = match next {
-                    Next::Fail => Some(Ending::Failure),
-                    _ if self.behaviour.echoes => {
-                        Some(Ending::Echo(text(params, "/message").to_owned()))
-                    }
-                    _ => None,
+                    _ if waits => Ending::None { session, waits },
+                    Next::Fail => Ending::Failure,
+                    _ if self.behaviour.echoes => Ending::Echo(message),
+                    _ => Ending::None { session, waits },
                 };
-                (response, ending.map(|ending| (key.clone(), ending)))
+                (response, Some((key.clone(), ending)))
             }
         };
         Sent {
@@ -184,7 +200,8 @@ impl State {
         }
     }
 
-    fn begin(&mut self, request: &Value, key: &str) {
+    /// Whether the run has to wait.
+    fn begin(&mut self, request: &Value, key: &str, write: bool) -> bool {
         let params = &request["params"];
         let session = text(params, "/sessionKey").to_owned();
         let message = text(params, "/message").to_owned();
@@ -201,14 +218,26 @@ impl State {
             traceparent: request["traceparent"].as_str().map(str::to_owned),
             restarts: self.restarts,
         });
-        self.said(&session, "user", key, &message);
-        let remembered = Remembered { session, end: None };
+        let waits = self.take(key, &session, &message, write);
+        let remembered = Remembered {
+            session,
+            text: message,
+            // The real one calls a run that waits ended.
+            end: waits.then(|| (true, String::new())),
+        };
         self.memory.insert(key.to_owned(), remembered);
+        waits
     }
 
     pub(super) fn agent_wait(&mut self, request: &Value) -> Value {
         let run = text(&request["params"], "/runId");
+        let mut waiting = self.work.values().flat_map(|work| work.iter().skip(1));
+        if waiting.any(|work| work.key == run) {
+            let payload = json!({"runId": run, "status": "pending", "timeoutPhase": "queue"});
+            return ok(request, &payload);
+        }
         let payload = match self.memory.get(run).map(|known| known.end.as_ref()) {
+            Some(Some((true, said))) if said.is_empty() => json!({"runId": run, "status": "ok"}),
             Some(Some((true, said))) => json!({"runId": run, "status": "ok", "endedAt": 1,
                 "terminalReply": {"disposition": "visible", "text": said}}),
             Some(Some((false, said))) => {
@@ -227,15 +256,30 @@ impl State {
         let skip = all
             .len()
             .saturating_sub(usize::try_from(limit).unwrap_or(100));
-        let active: Vec<&String> = self
-            .memory
-            .iter()
-            .filter(|(_, run)| run.end.is_none() && run.session.to_lowercase() == key)
-            .map(|(run, _)| run)
+        let work = self.work.get(&key);
+        let first = work.and_then(|work| work.front());
+        let waiting: Vec<Value> = work
+            .into_iter()
+            .flat_map(|work| work.iter().skip(1))
+            .map(|it| json!({"state": "queued", "runId": it.key, "message": {"role": "user"}}))
             .collect();
-        let payload = json!({"sessionKey": key, "messages": all[skip..], "hasMore": skip > 0,
-            "totalMessages": all.len(), "pendingInputs": {"items": [], "total": 0},
-            "sessionInfo": {"hasActiveRun": !active.is_empty(), "activeRunIds": active}});
+        let mut payload = json!({"sessionKey": key, "messages": all[skip..], "hasMore": skip > 0,
+            "totalMessages": all.len(),
+            "pendingInputs": {"items": waiting, "total": waiting.len()},
+            "sessionInfo": {"hasActiveRun": first.is_some()}});
+        // A run with a name made up is not listed.
+        let listed = match first {
+            Some(first) if first.run != first.key => None,
+            first => Some(
+                first
+                    .map(|first| &first.key)
+                    .into_iter()
+                    .collect::<Vec<_>>(),
+            ),
+        };
+        if let Some(listed) = listed {
+            payload["sessionInfo"]["activeRunIds"] = json!(listed);
+        }
         ok(request, &payload)
     }
 
@@ -265,7 +309,13 @@ pub(super) fn ok(request: &Value, payload: &Value) -> Value {
 
 /// What a real gateway would say about these parameters of `chat.send`.
 fn problem_of(params: &Value) -> Option<String> {
-    let known = ["sessionKey", "message", "idempotencyKey", "attachments"];
+    let known = [
+        "sessionKey",
+        "message",
+        "idempotencyKey",
+        "attachments",
+        "queueMode",
+    ];
     let Some(fields) = params.as_object() else {
         return Some("params must be object".to_owned());
     };
@@ -274,6 +324,9 @@ fn problem_of(params: &Value) -> Option<String> {
     }
     if let Some(field) = known[..3].iter().find(|field| !params[**field].is_string()) {
         return Some(format!("must have required property '{field}'"));
+    }
+    if params["queueMode"] != "followup" {
+        return Some("only queueMode followup is played".to_owned());
     }
     let length = text(params, "/sessionKey").chars().count();
     if !(1..=512).contains(&length) {

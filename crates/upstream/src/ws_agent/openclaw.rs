@@ -1,13 +1,20 @@
 //! An `OpenClaw` gateway, spoken to as an operator: a pure state machine.
 //!
 //! One peer lives as long as its link and sees many connections. What it remembers is bounded:
-//! calls without an answer, runs without an end, sessions of clients, runs that have ended.
+//! calls without an answer, runs without an end and their messages, sessions of clients, runs
+//! that have ended.
+//!
+//! Where a gateway does otherwise than its documentation says, the gateway decides; the
+//! reasons stand in [`keys`] (session keys), [`answers`] (messages that wait) and [`catch_up`]
+//! (gateways that were killed).
 
 mod answers;
 mod bounded;
 mod catch_up;
 mod frame;
 mod handshake;
+mod keys;
+mod runs;
 mod send;
 
 use std::collections::BTreeMap;
@@ -18,9 +25,10 @@ use serde::Serialize;
 use tracing::debug;
 
 use self::bounded::Bounded;
-use self::catch_up::Backlog;
+use self::catch_up::{Backlog, Question};
 use self::frame::{Failure, Frame};
 use self::handshake::Standing;
+use self::runs::Runs;
 use super::identity::Identity;
 use super::peer::{HoldReason, Input, Now, Output};
 use super::{Delivery, Outcome, Target};
@@ -28,12 +36,8 @@ use super::{Delivery, Outcome, Target};
 /// Most requests without an answer.
 const CALLS_MAX: usize = 16_384;
 
-/// Most runs whose end is awaited. The oldest is forgotten first; its end still finds the
-/// client by the session.
-const RUNS_MAX: usize = 16_384;
-
-/// Most sessions whose client is known, and most runs whose end was told.
-const SESSIONS_MAX: usize = 65_536;
+/// Most runs whose end was told.
+const TOLD_MAX: usize = 65_536;
 
 /// Most deliveries without a known outcome.
 const UNSURE_MAX: usize = 16_384;
@@ -63,9 +67,9 @@ pub(crate) struct Peer {
     calls: BTreeMap<u64, Call>,
     /// No call ends earlier than this.
     calls_end_ms: u64,
-    runs: Bounded<Arc<str>, Run>,
-    /// Session keys in lower case, since the gateway may change their case.
-    sessions: Bounded<Arc<str>, Owner>,
+    /// Key of the session of the gateway's operator.
+    main_session: Option<Arc<str>>,
+    runs: Runs,
     /// Runs whose end was told.
     told: Bounded<Arc<str>, ()>,
     /// Runs that may or may not have been started, with the life of the gateway at that time.
@@ -123,20 +127,15 @@ enum Purpose {
         tag: Option<u64>,
         run: Arc<str>,
     },
-    /// Has this message started a run already? By `agent.wait`.
-    CheckRun(Parcel),
-    /// The same, by `chat.history`.
+    /// Has the gateway this message already?
     CheckHistory(Parcel),
     /// What has happened in a session?
     CatchUp {
         session: Arc<str>,
         runs: Vec<Arc<str>>,
     },
-    /// How did a run end? `text` is what the transcript has of it.
-    Settle {
-        run: Arc<str>,
-        text: Option<String>,
-    },
+    /// How did a run end?
+    Settle(Question),
 }
 
 /// A delivery with the names that the gateway knows it by.
@@ -146,27 +145,6 @@ struct Parcel {
     run: Arc<str>,
     session: Arc<str>,
     delivery: Arc<Delivery>,
-}
-
-/// A run that one of our messages started, or may have started.
-#[derive(Debug)]
-struct Run {
-    client: Arc<str>,
-    message_id: Arc<str>,
-    session: Arc<str>,
-    opened_ms: u64,
-    /// The life of the gateway in which it was opened.
-    boot: Option<Arc<str>>,
-    /// The text so far, if the gateway sends only what is new.
-    partial: String,
-}
-
-/// Whose session it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Owner {
-    One(Arc<str>),
-    /// Clients whose ids differ only in case: the key tells nothing.
-    Several,
 }
 
 impl Peer {
@@ -183,9 +161,9 @@ impl Peer {
             next_call: 1,
             calls: BTreeMap::new(),
             calls_end_ms: u64::MAX,
-            runs: Bounded::new(RUNS_MAX),
-            sessions: Bounded::new(SESSIONS_MAX),
-            told: Bounded::new(SESSIONS_MAX),
+            main_session: None,
+            runs: Runs::new(),
+            told: Bounded::new(TOLD_MAX),
             unsure: Bounded::new(UNSURE_MAX),
             backlog: Backlog::default(),
         }
@@ -222,8 +200,7 @@ impl Peer {
     /// How many things are remembered.
     pub(super) fn remembered(&self) -> usize {
         self.calls.len()
-            + self.runs.len()
-            + self.sessions.len()
+            + self.runs.remembered()
             + self.told.len()
             + self.unsure.len()
             + self.backlog.len()
@@ -268,10 +245,10 @@ impl Peer {
         };
         match frame.event.as_deref() {
             Some("connect.challenge") => self.challenged(now, frame, out),
-            Some("chat") if self.greeted() => self.chat(frame, out),
+            Some("chat") if self.greeted() => self.chat(now, frame, out),
             Some("shutdown") => self.shutdown(frame, out),
             Some("tick") => {
-                self.retire_runs(now);
+                self.runs.retire(now.mono_ms.saturating_sub(RUN_MS));
                 self.read_backlog(now, out);
             }
             _ => {}
@@ -279,15 +256,6 @@ impl Peer {
         if gap && self.greeted() {
             debug!(url = %self.target.url, "events were missed");
             self.catch_up(now, out);
-        }
-    }
-
-    fn retire_runs(&mut self, now: Now) {
-        while let Some((run, open)) = self.runs.oldest()
-            && open.opened_ms.saturating_add(RUN_MS) <= now.mono_ms
-        {
-            let run = run.clone();
-            self.runs.remove(&*run);
         }
     }
 
@@ -313,10 +281,6 @@ impl Peer {
                 let state = frame::payload(frame.payload);
                 self.sent(now, tag, &run, &state, failure, out);
             }
-            Purpose::CheckRun(parcel) => {
-                let state = frame::payload(frame.payload);
-                self.checked_run(now, parcel, &state, failure.as_ref(), out);
-            }
             Purpose::CheckHistory(parcel) => {
                 let history = frame::payload(frame.payload);
                 self.checked_history(now, parcel, &history, failure.as_ref(), out);
@@ -326,11 +290,11 @@ impl Peer {
                 let history = frame::payload(frame.payload);
                 self.caught_up(now, (session, runs), &history, failure.as_ref(), out);
             }
-            Purpose::Settle { run, text } => {
+            Purpose::Settle(question) => {
                 self.backlog.answered();
                 let state = frame::payload(frame.payload);
                 if failure.is_none() {
-                    self.settled(&run, &state, text, out);
+                    self.settled(question, &state, out);
                 }
                 self.read_backlog(now, out);
             }
@@ -400,12 +364,12 @@ impl Peer {
                 }
             }
             // The question left, the message did not.
-            Purpose::CheckRun(parcel) | Purpose::CheckHistory(parcel) => {
+            Purpose::CheckHistory(parcel) => {
                 let outcome = Outcome::NotSent { reason };
                 let tag = parcel.tag;
                 out.push(Output::Outcome { tag, outcome });
             }
-            Purpose::CatchUp { .. } | Purpose::Settle { .. } => self.backlog.answered(),
+            Purpose::CatchUp { .. } | Purpose::Settle(_) => self.backlog.answered(),
         }
     }
 
@@ -418,7 +382,7 @@ impl Peer {
                     self.unsure.insert(run.clone(), self.boot.clone());
                     return;
                 }
-                Purpose::CheckRun(parcel) | Purpose::CheckHistory(parcel) if parcel.tag == tag => {
+                Purpose::CheckHistory(parcel) if parcel.tag == tag => {
                     unasked = Some(*id);
                     break;
                 }

@@ -98,7 +98,7 @@ async fn restarted_gateway_has_forgotten_the_key_but_runs_the_message_once() {
     assert_eq!(stage.deliver(link, "m1").await, Outcome::Delivered);
     assert_eq!(keys(&gateway), ["c:m1"]);
 
-    // One that has lost the transcript, too, can't know it.
+    // One that has lost the transcript, too, can't know it, nor the one that has no answer yet.
     gateway.behave(|behaviour| behaviour.next.push_back(Next::DropUnanswered));
     let outcome = stage.deliver(link, "m2").await;
     assert!(matches!(outcome, Outcome::Unknown { .. }), "{outcome:?}");
@@ -108,7 +108,7 @@ async fn restarted_gateway_has_forgotten_the_key_but_runs_the_message_once() {
     stage.agents.wake(link);
     stage.up(link, 4);
     assert_eq!(stage.deliver(link, "m2").await, Outcome::Delivered);
-    assert_eq!(keys(&gateway), ["c:m1", "c:m2", "c:m2"]);
+    assert_eq!(keys(&gateway), ["c:m1", "c:m2", "c:m1", "c:m2"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,6 +127,49 @@ async fn answer_that_was_missed_is_found_in_the_transcript() {
     gateway.finish("c:m2", "meanwhile").unwrap();
     stage.agents.wake(link);
     assert_eq!(&*answers(&stage, 2)[1].data, "meanwhile");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_for_a_busy_session_are_answered_each_and_in_order() {
+    let gateway = gateway([], false);
+    let stage = Stage::new();
+    let link = stage.connect(&target(&gateway));
+    for name in ["m1", "m2", "m3"] {
+        assert_eq!(stage.deliver(link, name).await, Outcome::Delivered);
+    }
+    for name in ["m1", "m2", "m3"] {
+        gateway.finish(&format!("c:{name}"), name).unwrap();
+    }
+    let answers = answers(&stage, 3);
+    let told: Vec<_> = answers
+        .iter()
+        .map(|it| (&*it.message_id, &*it.in_reply_to, &*it.data))
+        .collect();
+    let expected = [
+        ("c:m1#final", "m1", "m1"),
+        ("c:m2#final", "m2", "m2"),
+        ("c:m3#final", "m3", "m3"),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_gateway_gets_what_it_lost_and_goes_on_with_the_rest() {
+    let gateway = gateway([Next::Unwritten], false);
+    let stage = Stage::new();
+    let link = stage.connect(&target(&gateway));
+    assert_eq!(stage.deliver(link, "m1").await, Outcome::Delivered);
+    gateway.kill();
+    stage.up(link, 2);
+    stage.until(|| gateway.ledger().runs.len() == 2).await;
+    assert_eq!(keys(&gateway), ["c:m1", "c:m1"]);
+
+    gateway.kill();
+    stage.up(link, 3);
+    gateway.finish("c:m1", "resumed").unwrap();
+    let answer = answers(&stage, 1).remove(0);
+    assert_eq!((&*answer.in_reply_to, &*answer.data), ("m1", "resumed"));
+    assert_eq!(keys(&gateway), ["c:m1", "c:m1"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,11 +1,19 @@
 //! What runs say, and to whom.
+//!
+//! A message that comes while its session is busy waits: its run says `final` without a message
+//! at once, and what it is answered comes under an id that the gateway makes up. The gateway
+//! works its queue off in order, so that an end under such an id is that of the first run of the
+//! session that waits. The client is told under the id of its message all the same.
 
 use std::sync::Arc;
 
+use super::Peer;
+use super::catch_up::Question;
 use super::frame::{self, Chat, Frame, RunState};
-use super::{Owner, Peer};
-use crate::ws_agent::openclaw::send::{ended, escaped};
-use crate::ws_agent::peer::Output;
+use super::keys::escaped;
+use super::runs::stale;
+use crate::ws_agent::openclaw::send::ended;
+use crate::ws_agent::peer::{Now, Output};
 use crate::ws_agent::{Answer, AnswerKind};
 
 /// Most bytes of text put together from parts.
@@ -21,26 +29,33 @@ const PLAIN: &str = "text/plain";
 struct Addressee {
     client: Arc<str>,
     in_reply_to: Arc<str>,
+    /// Our run, if it is one, whatever the gateway calls it now.
+    run: Arc<str>,
 }
 
 impl Peer {
     /// A `chat` event. Those of other operators' runs are broadcast to us, too.
-    pub(super) fn chat(&mut self, frame: &Frame<'_>, out: &mut Vec<Output>) {
+    pub(super) fn chat(&mut self, now: Now, frame: &Frame<'_>, out: &mut Vec<Output>) {
         let chat: Chat = frame::payload(frame.payload);
         let Some(run) = chat.run_id.as_deref() else {
             return;
         };
         let session = chat.session_key.as_deref().unwrap_or_default();
-        let text = || {
-            let message = chat.message.as_ref();
-            message.map(|message| message.text().to_owned())
-        };
         match chat.state.as_deref() {
-            Some("delta") if self.target.deltas => self.delta(run, session, &chat, out),
-            Some("final") => {
-                let text = text().unwrap_or_default();
-                self.tell(run, session, AnswerKind::Final, text, out);
+            Some("status") => self.begun(run),
+            Some("delta") => {
+                self.begun(run);
+                if self.target.deltas {
+                    self.delta(run, session, &chat, out);
+                }
             }
+            Some("final") => match &chat.message {
+                Some(message) => {
+                    let text = message.text().to_owned();
+                    self.tell(run, session, AnswerKind::Final, text, out);
+                }
+                None => self.ended_mutely(now, run, session, out),
+            },
             Some("aborted") => {
                 let text = chat.error_message.unwrap_or_default();
                 self.tell(run, session, AnswerKind::Aborted, text, out);
@@ -53,11 +68,46 @@ impl Peer {
         }
     }
 
+    fn begun(&mut self, run: &str) {
+        if let Some(open) = self.runs.get_mut(run) {
+            open.begun = true;
+        }
+    }
+
+    /// An end without a message is no answer. A run that had not begun waits in the queue of
+    /// its session; one that had, or that waited, has nothing to say.
+    fn ended_mutely(&mut self, now: Now, run: &str, session: &str, out: &mut Vec<Output>) {
+        let Some(open) = self.runs.get_mut(run) else {
+            if self.told.get(run).is_none() {
+                let first = self.runs.first_renamed(session, self.boot.as_ref());
+                if let Some(first) = first.cloned() {
+                    self.runs.end(&first);
+                }
+            }
+            return;
+        };
+        if open.begun {
+            self.runs.end(run);
+            return;
+        }
+        open.queued = true;
+        let session = open.session.clone();
+        if !self.runs.is_shared(&session, run) {
+            // Behind a run of somebody else, or a command that is done.
+            self.backlog.ask(Question {
+                run: run.into(),
+                text: None,
+                busy: false,
+            });
+            self.read_backlog(now, out);
+        }
+    }
+
     fn delta(&mut self, run: &str, session: &str, chat: &Chat, out: &mut Vec<Output>) {
         let Some(addressee) = self.addressee(run, session) else {
             return;
         };
-        let text = match (&chat.message, self.runs.get_mut(run)) {
+        let text = match (&chat.message, self.runs.get_mut(&addressee.run)) {
             (Some(message), _) => message.text().to_owned(),
             (None, Some(open)) => {
                 if chat.replace == Some(true) {
@@ -74,30 +124,26 @@ impl Peer {
             (None, None) => return,
         };
         if !text.is_empty() {
-            out.push(answer(addressee, run, AnswerKind::Delta, text));
+            out.push(answer(addressee, AnswerKind::Delta, text));
         }
     }
 
-    /// How a run ended, from an answer and not from an event. `fallback` is the text if the
-    /// answer has none.
-    pub(super) fn settled(
-        &mut self,
-        run: &str,
-        state: &RunState,
-        fallback: Option<String>,
-        out: &mut Vec<Output>,
-    ) {
+    /// How a run ended, from an answer and not from an event.
+    pub(super) fn settled(&mut self, question: Question, state: &RunState, out: &mut Vec<Output>) {
+        let Question { run, text, busy } = question;
+        let fallback = text;
         if !ended(state) {
+            let boot = self.boot.as_ref();
+            let Some(open) = self.runs.get_mut(&run) else {
+                return;
+            };
+            open.queued |= state.status.as_deref() == Some("pending");
             // It works, or the gateway has forgotten it. One of an earlier life of the gateway
             // does not work any more: what the transcript has is all there is.
-            let other_life = self
-                .runs
-                .get(run)
-                .is_some_and(|open| open.boot != self.boot);
             if let Some(text) = fallback
-                && other_life
+                && stale(open, boot)
             {
-                self.tell(run, "", AnswerKind::Final, text, out);
+                self.tell(&run, "", AnswerKind::Final, text, out);
             }
             return;
         }
@@ -110,21 +156,46 @@ impl Peer {
             (AnswerKind::Aborted, state.error.clone())
         } else if ok {
             let text = reply.and_then(|reply| reply.text.clone());
-            (AnswerKind::Final, text.or(fallback))
+            let text = text.filter(|text| !text.is_empty()).or(fallback);
+            if text.is_none() {
+                self.ended_without_text(&run, busy);
+                return;
+            }
+            (AnswerKind::Final, text)
         } else {
             let text = state.error.clone().or_else(|| state.summary.clone());
             (AnswerKind::Failed, text.or_else(|| state.status.clone()))
         };
-        self.tell(run, "", kind, text.unwrap_or_default(), out);
+        self.tell(&run, "", kind, text.unwrap_or_default(), out);
     }
 
-    /// The transcript has the answer of a run that has ended.
-    pub(super) fn finished(&mut self, run: &str, text: String, out: &mut Vec<Output>) {
+    /// `ok` is also said of a run that waits in the queue of a busy session.
+    fn ended_without_text(&mut self, run: &str, busy: bool) {
+        if !busy {
+            self.runs.end(run);
+        } else if let Some(open) = self.runs.get_mut(run) {
+            open.queued = true;
+        }
+    }
+
+    /// The transcript has the answer of a run that has ended, perhaps under another id.
+    pub(super) fn finished(
+        &mut self,
+        run: &str,
+        text: String,
+        renamed: Option<&str>,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(renamed) = renamed
+            && renamed.len() <= FOREIGN_RUN_MAX
+        {
+            self.told.insert(renamed.into(), ());
+        }
         self.tell(run, "", AnswerKind::Final, text, out);
     }
 
     /// Tells the end of a run, once.
-    fn tell(
+    pub(super) fn tell(
         &mut self,
         run: &str,
         session: &str,
@@ -135,9 +206,12 @@ impl Peer {
         let Some(addressee) = self.addressee(run, session) else {
             return;
         };
-        self.runs.remove(run);
-        self.told.insert(run.into(), ());
-        out.push(answer(addressee, run, kind, text));
+        self.runs.end(&addressee.run);
+        self.told.insert(addressee.run.clone(), ());
+        if *addressee.run != *run {
+            self.told.insert(run.into(), ());
+        }
+        out.push(answer(addressee, kind, text));
     }
 
     /// The run's own client, or that of the session; nobody if the end was told already or
@@ -146,30 +220,38 @@ impl Peer {
         if self.told.get(run).is_some() {
             return None;
         }
-        if let Some(open) = self.runs.get(run) {
-            return Some(Addressee {
+        let ours = |run: Arc<str>| {
+            let open = self.runs.get(&run)?;
+            Some(Addressee {
                 client: open.client.clone(),
                 in_reply_to: open.message_id.clone(),
-            });
+                run,
+            })
+        };
+        if self.runs.get(run).is_some() {
+            return ours(run.into());
         }
         if run.len() > FOREIGN_RUN_MAX {
             return None;
         }
-        match self.sessions.get(&*session.to_lowercase())? {
-            Owner::One(client) => {
-                let ours = run.strip_prefix(&*escaped(client));
-                let message_id = ours.and_then(|rest| rest.strip_prefix(':'));
-                Some(Addressee {
-                    client: client.clone(),
-                    in_reply_to: message_id.unwrap_or_default().into(),
-                })
-            }
-            Owner::Several => None,
+        let client = self.runs.client_of(session)?;
+        let message_id = run
+            .strip_prefix(&*escaped(client))
+            .and_then(|rest| rest.strip_prefix(':'));
+        if message_id.is_none()
+            && let Some(first) = self.runs.first_renamed(session, self.boot.as_ref())
+        {
+            return ours(first.clone());
         }
+        Some(Addressee {
+            client: client.clone(),
+            in_reply_to: message_id.unwrap_or_default().into(),
+            run: run.into(),
+        })
     }
 }
 
-fn answer(to: Addressee, run: &str, kind: AnswerKind, text: String) -> Output {
+fn answer(to: Addressee, kind: AnswerKind, text: String) -> Output {
     let suffix = match kind {
         AnswerKind::Delta => "delta",
         AnswerKind::Aborted => "aborted",
@@ -178,7 +260,7 @@ fn answer(to: Addressee, run: &str, kind: AnswerKind, text: String) -> Output {
     };
     Output::Answer(Answer {
         client: to.client,
-        message_id: format!("{run}#{suffix}").into(),
+        message_id: format!("{}#{suffix}", to.run).into(),
         in_reply_to: to.in_reply_to,
         kind,
         data: text.into(),

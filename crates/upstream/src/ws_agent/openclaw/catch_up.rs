@@ -1,14 +1,22 @@
 //! What happened while we did not listen.
 //!
 //! After a gap in the events and after a reconnection, the transcript of every session with an
-//! open run is read, a few at a time. A run whose answer is there has ended if the gateway
-//! lists its active runs without it; otherwise the gateway is asked about the run itself.
+//! open run is read, a few at a time. A run whose answer is there has ended if the session is
+//! quiet, or if another message follows; otherwise the gateway is asked about the run itself.
+//!
+//! A gateway that is killed forgets messages that it has acknowledged but not written down.
+//! One that another life of it acknowledged and that it does not have any more is sent again;
+//! one that it has is worked on under an id that we do not know.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tracing::info;
+
 use super::frame::{self, Failure, History};
+use super::runs::stale;
 use super::{Peer, Phase, Purpose, QUESTION_MS};
+use crate::ws_agent::AnswerKind;
 use crate::ws_agent::peer::{Now, Output};
 
 /// Questions under way at a time.
@@ -17,16 +25,29 @@ const PARALLEL: usize = 4;
 /// How many of the last messages of a session are read.
 const LOOK_BACK: u32 = 100;
 
-/// As for a run that is checked before a message is sent again.
+/// How long the gateway may wait for the end of a run that is asked for. It answers at once
+/// if the run has ended.
 const RUN_WAIT_MS: u64 = 1;
+
+/// What a client is told of a message that is lost.
+const LOST: &str = "the agent restarted and lost the message";
+
+/// A run whose end is to be asked for.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) run: Arc<str>,
+    /// What the transcript has of its answer.
+    pub(super) text: Option<String>,
+    /// Its session is at work.
+    pub(super) busy: bool,
+}
 
 /// What is still to be asked.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     /// Sessions whose transcript is to be read, with their open runs.
     sessions: BTreeMap<Arc<str>, Vec<Arc<str>>>,
-    /// Runs to ask about, with what the transcript has of them.
-    runs: Vec<(Arc<str>, Option<String>)>,
+    runs: Vec<Question>,
     /// Questions without an answer.
     asked: usize,
     /// Events were missed after this round had begun.
@@ -45,6 +66,11 @@ impl Backlog {
         if !runs.contains(&run) {
             runs.push(run);
         }
+    }
+
+    /// A run is to be asked about.
+    pub(super) fn ask(&mut self, question: Question) {
+        self.runs.push(question);
     }
 
     fn idle(&self) -> bool {
@@ -78,13 +104,13 @@ impl Peer {
     pub(super) fn read_backlog(&mut self, now: Now, out: &mut Vec<Output>) {
         let until_ms = now.mono_ms.saturating_add(QUESTION_MS);
         while self.phase == Phase::Open && self.backlog.asked < PARALLEL {
-            let asked = if let Some((run, text)) = self.backlog.runs.pop() {
-                let run_id = run.clone();
+            let asked = if let Some(question) = self.backlog.runs.pop() {
+                let run_id = question.run.clone();
                 let params = frame::AgentWait {
                     run_id: &run_id,
                     timeout_ms: RUN_WAIT_MS,
                 };
-                let purpose = Purpose::Settle { run, text };
+                let purpose = Purpose::Settle(question);
                 self.call(until_ms, ("agent.wait", &params), purpose, out)
             } else if let Some((session, runs)) = self.backlog.sessions.pop_first() {
                 let session_key = session.clone();
@@ -118,7 +144,7 @@ impl Peer {
         match failure {
             None => {
                 for run in runs {
-                    self.read_transcript(&run, history, out);
+                    self.read_transcript(now, &run, history, out);
                 }
                 self.read_backlog(now, out);
             }
@@ -133,53 +159,174 @@ impl Peer {
     /// What the transcript of its session says about an open run.
     pub(super) fn read_transcript(
         &mut self,
+        now: Now,
         run: &Arc<str>,
         history: &History,
         out: &mut Vec<Output>,
     ) {
-        if self.runs.get(&**run).is_none() || history.is_active(run) == Some(true) {
+        let Some(open) = self.runs.get_mut(run) else {
+            return;
+        };
+        let active = history.is_active(run);
+        if active == Some(true) {
             return;
         }
-        let text = history.answer(run);
-        match (text, history.is_active(run)) {
-            (Some(text), Some(false)) => self.finished(run, text, out),
-            (text, _) => self.backlog.runs.push((run.clone(), text)),
+        if history.is_pending(run) {
+            open.queued = true;
+            return;
+        }
+        let stale = stale(open, self.boot.as_ref());
+        let renamed = open.queued || stale;
+        if stale && !history.has(run) {
+            self.send_again(now, run, out);
+            return;
+        }
+        let found = history.answer(run);
+        let busy = history.is_busy();
+        match found {
+            Some(found)
+                if busy == Some(false)
+                    || found.is_followed
+                    || (found.is_marked && active.is_some()) =>
+            {
+                self.finished(run, found.text, found.renamed.as_deref(), out);
+            }
+            found => {
+                let busy = busy == Some(true);
+                // What a busy session has said last may be a part of what it will say.
+                let found = found.filter(|_| !(busy && renamed));
+                self.backlog.ask(Question {
+                    run: run.clone(),
+                    text: found.map(|found| found.text),
+                    busy,
+                });
+            }
         }
     }
+
+    /// Sends a message that the gateway has acknowledged and lost.
+    fn send_again(&mut self, now: Now, run: &Arc<str>, out: &mut Vec<Output>) {
+        let Some(session) = self.runs.get(run).map(|open| open.session.clone()) else {
+            return;
+        };
+        let Some(delivery) = self.runs.message(run) else {
+            self.tell(run, "", AnswerKind::Failed, LOST.to_owned(), out);
+            return;
+        };
+        if !self.has_room() {
+            self.backlog.add(session, run.clone());
+            return;
+        }
+        match self.compose(run, &session, &delivery) {
+            Ok(text) => {
+                info!(%run, "the gateway has lost the message: sent again");
+                self.await_send(now, None, run.clone());
+                out.push(Output::Frame(text));
+            }
+            Err(reason) => {
+                let text = format!("{LOST}: {reason}");
+                self.tell(run, "", AnswerKind::Failed, text, out);
+            }
+        }
+    }
+
+    /// The answer to a message that was sent again is a refusal.
+    pub(super) fn refused_again(
+        &mut self,
+        run: &Arc<str>,
+        failure: &Failure,
+        passes: bool,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(session) = self.runs.get(run).map(|open| open.session.clone()) else {
+            return;
+        };
+        if passes {
+            // Looked after at the next tick.
+            self.backlog.add(session, run.clone());
+        } else {
+            let text = format!("{LOST}: {}", failure.text());
+            self.tell(run, "", AnswerKind::Failed, text, out);
+        }
+    }
+}
+
+/// The agent's answer to a message.
+struct Found {
+    text: String,
+    /// It bears the id of the message's run.
+    is_marked: bool,
+    /// Another message of the user comes after it.
+    is_followed: bool,
+    /// The other id of the run.
+    renamed: Option<String>,
 }
 
 impl History {
     /// The gateway has taken in the message of this run.
     pub(super) fn has(&self, run: &str) -> bool {
+        let messages = self.messages.iter().flatten();
+        self.is_active(run) == Some(true)
+            || self.is_pending(run)
+            || messages.into_iter().any(|it| it.belongs_to(run))
+    }
+
+    /// The message waits in the session's queue.
+    fn is_pending(&self, run: &str) -> bool {
         let pending = self.pending_inputs.as_ref();
         let pending = pending.and_then(|pending| pending.items.as_ref());
-        let messages = self.messages.iter().chain(pending).flatten();
-        self.is_active(run) == Some(true) || messages.into_iter().any(|it| it.belongs_to(run))
+        pending.into_iter().flatten().any(|it| it.belongs_to(run))
     }
 
     /// The run works; `None` if the gateway does not say which do.
-    fn is_active(&self, run: &str) -> Option<bool> {
+    pub(super) fn is_active(&self, run: &str) -> Option<bool> {
         let info = self.session_info.as_ref()?;
         let active = info.active_run_ids.as_ref()?;
         Some(active.iter().any(|id| id == run))
     }
 
+    /// Some run of the session works; `None` if the gateway does not say.
+    fn is_busy(&self) -> Option<bool> {
+        let info = self.session_info.as_ref()?;
+        let listed = info
+            .active_run_ids
+            .as_ref()
+            .map(|active| !active.is_empty());
+        match (info.has_active_run, listed) {
+            (None, None) => None,
+            (said, listed) => Some(said == Some(true) || listed == Some(true)),
+        }
+    }
+
     /// The last text of the agent that is marked as this run's, or else that follows the
     /// run's message and comes before the next one.
-    fn answer(&self, run: &str) -> Option<String> {
+    fn answer(&self, run: &str) -> Option<Found> {
         let messages = self.messages.as_deref().unwrap_or_default();
-        let spoken = |it: &&frame::Message| it.role() == "assistant" && !it.text().is_empty();
-        let marked = messages.iter().rev().filter(spoken);
-        let mut marked = marked.filter(|it| it.belongs_to(run));
-        if let Some(message) = marked.next() {
-            return Some(message.text().to_owned());
+        let spoken = |it: &frame::Message| it.role() == "assistant" && !it.text().is_empty();
+        let marked = |it: &frame::Message| spoken(it) && it.belongs_to(run);
+        let mut place = messages.iter().rposition(marked);
+        let is_marked = place.is_some();
+        if place.is_none() {
+            let question = messages
+                .iter()
+                .position(|it| it.role() == "user" && it.belongs_to(run))?;
+            let after = messages.get(question + 1..).unwrap_or_default();
+            let end = after.iter().position(|it| it.role() == "user");
+            let until_next = after.get(..end.unwrap_or(after.len())).unwrap_or_default();
+            let last = until_next.iter().rposition(spoken)?;
+            place = Some(question + 1 + last);
         }
-        let question = messages
-            .iter()
-            .position(|it| it.role() == "user" && it.belongs_to(run))?;
-        let after = messages.get(question + 1..).unwrap_or_default();
-        let until_next = after.iter().take_while(|it| it.role() != "user");
-        let message = until_next.filter(spoken).last()?;
-        Some(message.text().to_owned())
+        let place = place?;
+        let message = messages.get(place)?;
+        let after = messages.get(place + 1..).unwrap_or_default();
+        Some(Found {
+            text: message.text().to_owned(),
+            is_marked,
+            is_followed: after.iter().any(|it| it.role() == "user"),
+            renamed: message
+                .run_id()
+                .filter(|name| *name != run)
+                .map(str::to_owned),
+        })
     }
 }

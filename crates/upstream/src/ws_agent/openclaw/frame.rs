@@ -145,6 +145,22 @@ pub(super) struct Hello {
     pub(super) auth: Option<Granted>,
     #[serde(deserialize_with = "lenient")]
     pub(super) policy: Option<Policy>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) snapshot: Option<Snapshot>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Snapshot {
+    #[serde(deserialize_with = "lenient")]
+    pub(super) session_defaults: Option<SessionDefaults>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct SessionDefaults {
+    #[serde(deserialize_with = "lenient")]
+    pub(super) main_session_key: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -263,6 +279,8 @@ pub(super) struct PendingInputs {
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct SessionInfo {
     #[serde(deserialize_with = "lenient")]
+    pub(super) has_active_run: Option<bool>,
+    #[serde(deserialize_with = "lenient")]
     pub(super) active_run_ids: Option<Vec<String>>,
 }
 
@@ -347,6 +365,13 @@ impl Message {
             .unwrap_or_default()
     }
 
+    /// The run that it is marked with.
+    pub(super) fn run_id(&self) -> Option<&str> {
+        let origin = self.fields.origin.as_ref();
+        let named = origin.and_then(|origin| origin.run_id.as_deref());
+        self.fields.run_id.as_deref().or(named)
+    }
+
     /// It is marked as belonging to this run: by its run id, or by an idempotency key made
     /// from it.
     pub(super) fn belongs_to(&self, run: &str) -> bool {
@@ -404,6 +429,7 @@ pub(super) struct ChatSend<'a> {
     pub(super) session_key: &'a str,
     pub(super) message: &'a str,
     pub(super) idempotency_key: &'a str,
+    pub(super) queue_mode: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) attachments: Option<[Attachment<'a>; 1]>,
 }

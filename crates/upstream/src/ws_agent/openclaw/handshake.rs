@@ -254,6 +254,11 @@ impl Peer {
                 scopes: granted.scopes.clone().unwrap_or_default(),
             }));
         }
+        let snapshot = hello.snapshot.as_ref();
+        self.main_session = snapshot
+            .and_then(|snapshot| snapshot.session_defaults.as_ref())
+            .and_then(|defaults| defaults.main_session_key.as_deref())
+            .map(Into::into);
         let server = hello.server.as_ref();
         self.boot = server
             .and_then(|server| server.boot_id.as_deref())

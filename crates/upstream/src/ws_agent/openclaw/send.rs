@@ -7,10 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use tracing::debug;
 
+use super::catch_up::Question;
 use super::frame::{self, Attachment, ChatSend, Failure, History, RunState};
-use super::{
-    CALLS_MAX, Owner, Parcel, Peer, Phase, Purpose, QUESTION_MS, Run, millis, retry_after,
-};
+use super::keys::{escaped, session_key};
+use super::runs::Run;
+use super::{CALLS_MAX, Parcel, Peer, Phase, Purpose, QUESTION_MS, millis, retry_after};
 use crate::ws_agent::peer::{Now, Output};
 use crate::ws_agent::{DataEncoding, Delivery, DeliveryBody, Outcome};
 
@@ -23,9 +24,13 @@ const TRACEPARENT_MAX: usize = 128;
 /// How many of the last messages of a session are looked through for a run.
 const LOOK_BACK: u32 = 200;
 
-/// How long the gateway may wait for the end of a run that is asked for. It answers at once
-/// if the run has ended.
-const RUN_WAIT_MS: u64 = 1;
+/// What the gateway does with a message that comes while its session is busy: answer it after
+/// the ones before it. By default it would take it into the turn under way, and there would be
+/// one answer for both.
+const QUEUE_MODE: &str = "followup";
+
+/// `details.reason` of the refusal of a key that was used for another message.
+const CONFLICT: &str = "chat-request-conflict";
 
 impl Peer {
     pub(super) fn send(
@@ -42,7 +47,8 @@ impl Peer {
             return;
         }
         let client = escaped(&delivery.client);
-        let session = format!("agent:{}:{client}", self.target.agent_id);
+        let main = self.main_session.as_deref();
+        let session = session_key(&self.target.agent_id, &delivery.client, main);
         let length = session.chars().count();
         if length > SESSION_KEY_MAX {
             let reason = format!(
@@ -63,47 +69,22 @@ impl Peer {
             .unsure
             .get(&*parcel.run)
             .is_some_and(|boot| boot.is_none() || *boot != self.boot);
-        if parcel.delivery.check_first || forgotten {
+        // What the gateway has lost goes before what comes now.
+        let overtakes = !self
+            .runs
+            .stale(&parcel.session, self.boot.as_ref())
+            .is_empty();
+        if parcel.delivery.check_first || forgotten || overtakes {
             self.check(now, parcel, out);
         } else {
             self.transmit(now, &parcel, out);
         }
     }
 
-    /// Asks whether the message has started a run already.
+    /// Asks whether the gateway has the message already. The transcript has what was ever
+    /// taken in; `agent.wait` says the same of a run that works and of one that is unknown.
     fn check(&mut self, now: Now, parcel: Parcel, out: &mut Vec<Output>) {
         let tag = parcel.tag;
-        let run_id = parcel.run.clone();
-        let params = frame::AgentWait {
-            run_id: &run_id,
-            timeout_ms: RUN_WAIT_MS,
-        };
-        let until_ms = now.mono_ms.saturating_add(QUESTION_MS);
-        let purpose = Purpose::CheckRun(parcel);
-        if !self.call(until_ms, ("agent.wait", &params), purpose, out) {
-            crowded(tag, out);
-        }
-    }
-
-    /// A run that is not known to have ended may run, or its end may be forgotten: the
-    /// transcript has what was ever taken in.
-    pub(super) fn checked_run(
-        &mut self,
-        now: Now,
-        parcel: Parcel,
-        state: &RunState,
-        failure: Option<&Failure>,
-        out: &mut Vec<Output>,
-    ) {
-        let tag = parcel.tag;
-        if failure.is_none() && known(state) {
-            self.open_run(now, &parcel);
-            self.delivered(Some(tag), &parcel.run, out);
-            if ended(state) {
-                self.settled(&parcel.run, state, None, out);
-            }
-            return;
-        }
         let session_key = parcel.session.clone();
         let params = frame::ChatHistory {
             session_key: &session_key,
@@ -136,24 +117,31 @@ impl Peer {
             out.push(Output::Outcome { tag, outcome });
             return;
         }
+        for run in self.runs.stale(&parcel.session, self.boot.as_ref()) {
+            self.read_transcript(now, &run, history, out);
+        }
         if history.has(&parcel.run) {
             self.open_run(now, &parcel);
             self.delivered(Some(parcel.tag), &parcel.run, out);
-            self.read_transcript(&parcel.run, history, out);
-            self.read_backlog(now, out);
+            // Unless it works under its own id it will end under another one.
+            if let Some(open) = self.runs.get_mut(&parcel.run) {
+                open.queued = history.is_active(&parcel.run) != Some(true);
+            }
+            self.read_transcript(now, &parcel.run, history, out);
         } else {
-            debug!(run = %parcel.run, "the gateway does not know the run: sent again");
+            debug!(run = %parcel.run, "the gateway does not have the message");
             self.transmit(now, &parcel, out);
         }
+        self.read_backlog(now, out);
     }
 
     fn transmit(&mut self, now: Now, parcel: &Parcel, out: &mut Vec<Output>) {
         let tag = parcel.tag;
-        if self.calls.len() >= CALLS_MAX {
+        if !self.has_room() {
             crowded(tag, out);
             return;
         }
-        let text = match self.compose(parcel) {
+        let text = match self.compose(&parcel.run, &parcel.session, &parcel.delivery) {
             Ok(text) => text,
             Err(reason) => {
                 let outcome = Outcome::Final { reason };
@@ -163,20 +151,29 @@ impl Peer {
         };
         self.unsure.remove(&*parcel.run);
         self.open_run(now, parcel);
-        // The policy above has its own limit for a try; this one only bounds our memory.
-        let patience = millis(self.target.try_timeout).saturating_mul(2);
-        let patience = patience.max(QUESTION_MS);
-        let purpose = Purpose::Send {
-            tag: Some(tag),
-            run: parcel.run.clone(),
-        };
-        self.await_answer(now.mono_ms.saturating_add(patience), purpose);
+        self.await_send(now, Some(tag), parcel.run.clone());
         out.push(Output::Frame(text));
     }
 
+    pub(super) fn has_room(&self) -> bool {
+        self.calls.len() < CALLS_MAX
+    }
+
+    /// Notes the message that bears the number `next_call`.
+    pub(super) fn await_send(&mut self, now: Now, tag: Option<u64>, run: Arc<str>) {
+        // The policy above has its own limit for a try; this one only bounds our memory.
+        let patience = millis(self.target.try_timeout).saturating_mul(2);
+        let until_ms = now.mono_ms.saturating_add(patience.max(QUESTION_MS));
+        self.await_answer(until_ms, Purpose::Send { tag, run });
+    }
+
     /// The frame, or why there can't be one.
-    fn compose(&self, parcel: &Parcel) -> Result<String, String> {
-        let delivery = &*parcel.delivery;
+    pub(super) fn compose(
+        &self,
+        run: &str,
+        session: &str,
+        delivery: &Delivery,
+    ) -> Result<String, String> {
         let (text, bytes) = match &delivery.body {
             DeliveryBody::Text(data) => (decoded(data, self.target.data_encoding)?, None),
             DeliveryBody::Binary(bytes) => (String::new(), Some(bytes)),
@@ -186,9 +183,10 @@ impl Peer {
             None => None,
         };
         let params = ChatSend {
-            session_key: &parcel.session,
+            session_key: session,
             message: &text,
-            idempotency_key: &parcel.run,
+            idempotency_key: run,
+            queue_mode: QUEUE_MODE,
             attachments,
         };
         let traceparent = delivery
@@ -237,6 +235,9 @@ impl Peer {
             self.delivered(tag, run, out);
             if ended(state) {
                 self.answer_again(now, run, state, out);
+            } else if state.status.is_none() && state.aborted.is_some() {
+                // A command to stop runs has no run itself.
+                self.runs.end(run);
             }
             return;
         };
@@ -249,26 +250,35 @@ impl Peer {
                 status: Some("error".to_owned()),
                 ..RunState::default()
             };
-            self.settled(run, &state, None, out);
+            self.settled(question(run), &state, out);
             return;
         }
-        self.runs.remove(&**run);
+        let passes = transient(&failure);
+        let accepted = self.runs.get(run).is_some_and(|open| open.accepted);
+        if !accepted {
+            self.runs.end(run);
+        } else if tag.is_none() {
+            self.refused_again(run, &failure, passes, out);
+        }
         let Some(tag) = tag else {
             return;
         };
-        let reason = failure.text();
-        let after = retry_after(&failure);
-        let outcome = if transient(&failure) {
-            Outcome::Retryable { reason, after }
+        let outcome = if passes {
+            Outcome::Retryable {
+                reason: failure.text(),
+                after: retry_after(&failure),
+            }
         } else {
-            Outcome::Final { reason }
+            Outcome::Final {
+                reason: refusal(&failure),
+            }
         };
         out.push(Output::Outcome { tag, outcome });
     }
 
     /// The gateway has an end for a message that was sent again: tell it if it was missed.
     fn answer_again(&mut self, now: Now, run: &Arc<str>, state: &RunState, out: &mut Vec<Output>) {
-        let Some(session) = self.runs.get(&**run).map(|open| open.session.clone()) else {
+        let Some(session) = self.runs.get(run).map(|open| open.session.clone()) else {
             return;
         };
         let text = state
@@ -276,7 +286,7 @@ impl Peer {
             .as_ref()
             .and_then(|it| it.text.as_ref());
         if text.is_some() || state.status.as_deref() != Some("ok") {
-            self.settled(run, state, None, out);
+            self.settled(question(run), state, out);
         } else {
             self.backlog.add(session, run.clone());
             self.read_backlog(now, out);
@@ -285,6 +295,14 @@ impl Peer {
 
     fn delivered(&mut self, tag: Option<u64>, run: &str, out: &mut Vec<Output>) {
         self.unsure.remove(run);
+        if let Some(open) = self.runs.get_mut(run) {
+            if open.boot != self.boot {
+                open.queued = false;
+                open.begun = false;
+            }
+            open.accepted = true;
+            open.boot.clone_from(&self.boot);
+        }
         if let Some(tag) = tag {
             let outcome = Outcome::Delivered;
             out.push(Output::Outcome { tag, outcome });
@@ -294,17 +312,8 @@ impl Peer {
     /// Remembers whose run and session it is.
     fn open_run(&mut self, now: Now, parcel: &Parcel) {
         let client = &parcel.delivery.client;
-        let key: Arc<str> = parcel.session.to_lowercase().into();
-        let owner = match self.sessions.get(&*key) {
-            Some(Owner::One(known)) if known == client => None,
-            Some(Owner::Several) => None,
-            Some(Owner::One(_)) => Some(Owner::Several),
-            None => Some(Owner::One(client.clone())),
-        };
-        if let Some(owner) = owner {
-            self.sessions.insert(key, owner);
-        }
-        if self.told.get(&*parcel.run).is_some() || self.runs.get(&*parcel.run).is_some() {
+        self.runs.know(&parcel.session, client);
+        if self.told.get(&*parcel.run).is_some() || self.runs.get(&parcel.run).is_some() {
             return;
         }
         let run = Run {
@@ -312,10 +321,13 @@ impl Peer {
             message_id: parcel.delivery.message_id.clone(),
             session: parcel.session.clone(),
             opened_ms: now.mono_ms,
+            accepted: false,
             boot: self.boot.clone(),
+            begun: false,
+            queued: false,
             partial: String::new(),
         };
-        self.runs.insert(parcel.run.clone(), run);
+        self.runs.open(&parcel.run, run, parcel.delivery.clone());
     }
 }
 
@@ -332,12 +344,26 @@ fn transient(failure: &Failure) -> bool {
         .unwrap_or(matches!(failure.code(), "UNAVAILABLE" | "AGENT_TIMEOUT"))
 }
 
-/// The gateway knows the run. Asked to wait for one that it does not know, it says `timeout`
-/// without an end, just as for one that still runs.
-fn known(state: &RunState) -> bool {
-    match state.status.as_deref() {
-        Some("accepted" | "started" | "in_flight" | "running" | "queued") => true,
-        _ => ended(state),
+/// Why a message is refused for good.
+fn refusal(failure: &Failure) -> String {
+    let details = failure.details.as_ref();
+    let reason = details.and_then(|details| details.reason.as_deref());
+    if reason == Some(CONFLICT) {
+        format!(
+            "the gateway has another message under this id: {}",
+            failure.text()
+        )
+    } else {
+        failure.text()
+    }
+}
+
+/// How did this run end, with nothing known of it?
+fn question(run: &Arc<str>) -> Question {
+    Question {
+        run: run.clone(),
+        text: None,
+        busy: false,
     }
 }
 
@@ -348,12 +374,6 @@ pub(super) fn ended(state: &RunState) -> bool {
         Some("timeout") => state.ended_at.is_some(),
         _ => false,
     }
-}
-
-/// The client's id as it stands in keys. A colon would let one client's key be another's, or
-/// reach a session of the gateway's own; ids without colons and percent signs stay as they are.
-pub(super) fn escaped(client: &str) -> String {
-    client.replace('%', "%25").replace(':', "%3A")
 }
 
 /// The text in `data`.

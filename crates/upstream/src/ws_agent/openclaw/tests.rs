@@ -3,6 +3,8 @@
 mod conversation;
 mod disorder;
 mod handshake;
+mod lost;
+mod queue;
 mod replay;
 mod runs;
 
@@ -49,7 +51,7 @@ fn target() -> Target {
     }
 }
 
-fn delivery(client: &str, message_id: &str, text: &str) -> Delivery {
+pub(super) fn delivery(client: &str, message_id: &str, text: &str) -> Delivery {
     Delivery {
         client: client.into(),
         message_id: message_id.into(),

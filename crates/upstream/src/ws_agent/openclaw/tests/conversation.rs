@@ -25,7 +25,7 @@ fn message_becomes_a_run_of_its_clients_session() {
         json!({"type": "req", "id": "2", "method": "chat.send",
             "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "params": {"sessionKey": "agent:main:client-7", "message": "hello",
-                "idempotencyKey": "client-7:m1"}})
+                "idempotencyKey": "client-7:m1", "queueMode": "followup"}})
     );
     assert!(sent.outcomes().is_empty());
     let said = talk.hears(&ok(
@@ -83,8 +83,8 @@ fn colon_in_a_client_id_makes_no_other_clients_key() {
     let mut talk = Talk::open("boot");
     let one = talk.sends(1, delivery("a:b", "c", "x")).frame();
     let other = talk.sends(2, delivery("a", "b:c", "x")).frame();
-    assert_eq!(one["params"]["idempotencyKey"], "a%3Ab:c");
-    assert_eq!(one["params"]["sessionKey"], "agent:main:a%3Ab");
+    assert_eq!(one["params"]["idempotencyKey"], "a%3ab:c");
+    assert_eq!(one["params"]["sessionKey"], "agent:main:a%3ab");
     assert_eq!(other["params"]["idempotencyKey"], "a:b:c");
     assert_eq!(other["params"]["sessionKey"], "agent:main:a");
 }
@@ -153,6 +153,63 @@ fn errors_are_final_unless_they_may_pass() {
 }
 
 #[test]
+fn key_of_another_message_is_refused_for_good_and_says_so() {
+    let mut talk = Talk::open("boot");
+    talk.sends(1, delivery("ann", "m1", "x"));
+    let said = talk.hears(&refused(
+        "2",
+        &json!({"code": "INVALID_REQUEST", "message": "already used",
+            "details": {"reason": "chat-request-conflict"}}),
+    ));
+    let reason = "the gateway has another message under this id: INVALID_REQUEST: already used";
+    let reason = reason.to_owned();
+    assert_eq!(said.outcomes(), [(1, Outcome::Final { reason })]);
+}
+
+#[test]
+fn conflict_leaves_the_run_that_has_the_key() {
+    let mut talk = Talk::open("boot");
+    talk.sends(1, delivery("ann", "m1", "x"));
+    talk.hears(&ok("2", &json!({"status": "started"})));
+    talk.sends(2, delivery("ann", "m1", "y"));
+    talk.hears(&refused(
+        "3",
+        &json!({"code": "INVALID_REQUEST", "details": {"reason": "chat-request-conflict"}}),
+    ));
+    let said = talk.hears(&chat(1, "ann:m1", "agent:main:ann", "final", "hi"));
+    let expected = answer("ann", "ann:m1", AnswerKind::Final, "hi");
+    assert_eq!(said.answers(), [expected]);
+}
+
+#[test]
+fn command_that_stops_runs_is_delivered_and_has_no_run() {
+    let mut talk = Talk::open("boot");
+    talk.sends(1, delivery("ann", "m1", "/stop"));
+    let said = talk.hears(&ok(
+        "2",
+        &json!({"ok": true, "aborted": true, "runIds": []}),
+    ));
+    assert_eq!(said.outcomes(), [(1, Outcome::Delivered)]);
+    assert!(!talk.peer.expects_answers());
+}
+
+#[test]
+fn session_of_the_gateways_operator_is_not_a_clients() {
+    let mut talk = Talk::new(target());
+    talk.input(Input::Opened);
+    talk.hears(&challenge());
+    let mut greeting = hello("boot");
+    greeting["payload"]["snapshot"] =
+        json!({"sessionDefaults": {"mainSessionKey": "agent:main:desk"}});
+    talk.hears(&greeting);
+    for (tag, client, name) in [(1, "main", "%6dain"), (2, "desk", "%64esk")] {
+        let sent = talk.sends(tag, delivery(client, "m1", "x")).frame();
+        assert_eq!(sent["params"]["sessionKey"], format!("agent:main:{name}"));
+        assert_eq!(sent["params"]["idempotencyKey"], format!("{client}:m1"));
+    }
+}
+
+#[test]
 fn what_the_gateway_can_not_take_is_refused_with_figures() {
     let mut talk = Talk::new(target());
     talk.input(Input::Opened);
@@ -207,7 +264,7 @@ fn lost_connection_leaves_sent_messages_unknown_and_unsent_ones_unsent() {
     talk.sends(1, delivery("ann", "m1", "x"));
     let mut unsure = delivery("ann", "m2", "x");
     unsure.check_first = true;
-    assert_eq!(talk.sends(2, unsure).methods(), ["agent.wait"]);
+    assert_eq!(talk.sends(2, unsure).methods(), ["chat.history"]);
     let outcomes = talk.lost().outcomes();
     assert!(matches!(
         outcomes[..],
@@ -250,10 +307,7 @@ fn question_about_a_forgotten_message_leads_to_no_message() {
     unsure.check_first = true;
     talk.sends(1, unsure);
     talk.input(Input::Forget { tag: 1 });
-    assert!(
-        talk.hears(&ok("2", &json!({"status": "timeout"})))
-            .is_silent()
-    );
+    assert!(talk.hears(&ok("2", &json!({"messages": []}))).is_silent());
 }
 
 #[test]

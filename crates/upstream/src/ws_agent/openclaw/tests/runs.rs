@@ -2,26 +2,26 @@
 
 use super::*;
 
-fn started(talk: &mut Talk, tag: u64, client: &str, message_id: &str) {
+pub(super) fn started(talk: &mut Talk, tag: u64, client: &str, message_id: &str) {
     let sent = talk.sends(tag, delivery(client, message_id, "x")).frame();
     let id = sent["id"].as_str().unwrap().to_owned();
     talk.hears(&ok(&id, &json!({"status": "started"})));
 }
 
-fn final_of(client: &str, run: &str, text: &str) -> [Answer; 1] {
+pub(super) fn final_of(client: &str, run: &str, text: &str) -> [Answer; 1] {
     [answer(client, run, AnswerKind::Final, text)]
 }
 
-fn user(run: &str) -> Value {
+pub(super) fn user(run: &str) -> Value {
     json!({"role": "user", "content": "x", "__openclaw": {"idempotencyKey": format!("{run}:user")}})
 }
 
-fn assistant(text: &str) -> Value {
+pub(super) fn assistant(text: &str) -> Value {
     json!({"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"},
         {"type": "text", "text": text}]})
 }
 
-fn history(messages: &[Value], active: Option<&[&str]>) -> Value {
+pub(super) fn history(messages: &[Value], active: Option<&[&str]>) -> Value {
     let mut history = json!({"messages": messages, "hasMore": false});
     if let Some(active) = active {
         history["sessionInfo"] = json!({"activeRunIds": active});
@@ -30,7 +30,7 @@ fn history(messages: &[Value], active: Option<&[&str]>) -> Value {
 }
 
 /// The number of the only request.
-fn asked(said: &Said, method: &str) -> String {
+pub(super) fn asked(said: &Said, method: &str) -> String {
     let frame = said.frame();
     assert_eq!(frame["method"], method, "{frame}");
     frame["id"].as_str().unwrap().to_owned()
@@ -39,17 +39,17 @@ fn asked(said: &Said, method: &str) -> String {
 #[test]
 fn answer_goes_to_the_client_of_the_run_whatever_the_session_key() {
     let mut talk = Talk::open("boot");
-    started(&mut talk, 1, "Ann", "m1");
-    let said = talk.hears(&chat(1, "Ann:m1", "agent:main:ann", "final", "hi"));
-    assert_eq!(said.answers(), final_of("Ann", "Ann:m1", "hi"));
+    started(&mut talk, 1, "ann", "m1");
+    let said = talk.hears(&chat(1, "ann:m1", "agent:main:else", "final", "hi"));
+    assert_eq!(said.answers(), final_of("ann", "ann:m1", "hi"));
 }
 
 #[test]
 fn answer_of_another_run_goes_to_the_client_of_the_session() {
     let mut talk = Talk::open("boot");
-    started(&mut talk, 1, "Ann", "m1");
-    let said = talk.hears(&chat(1, "cron-1", "agent:main:ann", "final", "news"));
-    assert_eq!(said.answers(), final_of("Ann", "cron-1", "news"));
+    started(&mut talk, 1, "ann", "m1");
+    let said = talk.hears(&chat(1, "cron-1", "agent:main:Ann", "final", "news"));
+    assert_eq!(said.answers(), final_of("ann", "cron-1", "news"));
     let said = talk.hears(&chat(2, "x", "agent:main:bob", "final", "not ours"));
     assert!(said.is_silent());
     let said = talk.hears(&chat(3, "y", "agent:other:ann", "final", "not ours"));
@@ -66,14 +66,17 @@ fn endless_run_id_of_the_gateway_is_not_remembered() {
 }
 
 #[test]
-fn clients_that_differ_only_in_case_get_no_answers_of_unknown_runs() {
+fn clients_that_differ_only_in_case_have_sessions_of_their_own() {
     let mut talk = Talk::open("boot");
     started(&mut talk, 1, "Ann", "m1");
     started(&mut talk, 2, "ann", "m1");
-    let said = talk.hears(&chat(1, "cron", "agent:main:ann", "final", "whose?"));
-    assert!(said.is_silent());
-    let said = talk.hears(&chat(2, "ann:m1", "agent:main:ann", "final", "hi"));
-    assert_eq!(said.answers(), final_of("ann", "ann:m1", "hi"));
+    let said = talk.hears(&chat(1, "cron", "agent:main:ann", "final", "small"));
+    assert_eq!(&*said.answers()[0].client, "ann");
+    let said = talk.hears(&chat(2, "cron-2", "agent:main:%41nn", "final", "large"));
+    assert_eq!(&*said.answers()[0].client, "Ann");
+    let said = talk.hears(&chat(3, "%41nn:m1", "agent:main:%41nn", "final", "hi"));
+    let told = &said.answers()[0];
+    assert_eq!((&*told.client, &*told.in_reply_to), ("Ann", "m1"));
 }
 
 #[test]
@@ -271,37 +274,34 @@ fn busy_gateway_is_asked_for_the_transcript_again_at_the_next_tick() {
 
 #[test]
 fn message_that_may_have_been_taken_long_ago_is_checked_first() {
-    let check = |wait: Value| {
+    let check = |history: Value| {
         let mut talk = Talk::open("boot");
         let mut old = delivery("ann", "m1", "x");
         old.check_first = true;
         let said = talk.sends(1, old);
-        let id = asked(&said, "agent.wait");
-        assert_eq!(said.frame()["params"]["runId"], "ann:m1");
-        let said = talk.hears(&ok(&id, &wait));
+        let id = asked(&said, "chat.history");
+        assert_eq!(said.frame()["params"]["sessionKey"], "agent:main:ann");
+        let said = talk.hears(&ok(&id, &history));
         (talk, said)
     };
-    let ended = json!({"status": "ok", "endedAt": 5, "terminalReply": {"text": "done"}});
-    let (_, said) = check(ended);
+    let (_, said) = check(history(&[user("ann:m1"), assistant("done")], Some(&[])));
     assert_eq!(said.outcomes(), [(1, Outcome::Delivered)]);
     assert_eq!(said.answers(), final_of("ann", "ann:m1", "done"));
 
-    let (_, said) = check(json!({"status": "in_flight"}));
+    // It works.
+    let (_, said) = check(history(&[], Some(&["ann:m1"])));
     assert_eq!(said.outcomes(), [(1, Outcome::Delivered)]);
-    assert!(said.answers().is_empty());
+    assert!(said.answers().is_empty() && said.frames().is_empty());
 
-    // Running or unknown: the transcript decides.
-    let (mut talk, said) = check(json!({"status": "timeout"}));
-    let id = asked(&said, "chat.history");
-    let said = talk.hears(&ok(&id, &history(&[user("ann:m1")], Some(&["ann:m1"]))));
+    // It waits, and will end under another id.
+    let mut waiting = history(&[], None);
+    waiting["pendingInputs"] = json!({"items": [{"state": "queued", "runId": "ann:m1"}]});
+    let (mut talk, said) = check(waiting);
     assert_eq!(said.outcomes(), [(1, Outcome::Delivered)]);
+    let said = talk.hears(&chat(1, "uuid", "agent:main:ann", "final", "later"));
+    assert_eq!(said.answers(), final_of("ann", "ann:m1", "later"));
 
-    let (mut talk, said) = check(json!({"status": "timeout"}));
-    let id = asked(&said, "chat.history");
-    let said = talk.hears(&ok(
-        &id,
-        &history(&[user("ann:m0"), assistant("x")], Some(&[])),
-    ));
+    let (_, said) = check(history(&[user("ann:m0"), assistant("x")], Some(&[])));
     assert_eq!(said.frame()["params"]["idempotencyKey"], "ann:m1");
     assert!(said.outcomes().is_empty());
 }
@@ -314,7 +314,7 @@ fn restarted_gateway_is_asked_before_a_message_of_unknown_fate_is_sent_again() {
     let said = talk.reopen("boot-2");
     assert_eq!(said.methods(), ["chat.history"]);
     let said = talk.sends(2, delivery("ann", "m1", "x"));
-    assert_eq!(said.methods(), ["agent.wait"]);
+    assert_eq!(said.methods(), ["chat.history"]);
     let said = talk.sends(3, delivery("ann", "m2", "x"));
     assert_eq!(said.methods(), ["chat.send"]);
 }
