@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,7 +12,6 @@ use bus::MemoryBus;
 use bytes::Bytes;
 use lifecycle::{CancellationToken, Clock, Tasks};
 use protocol::code::Disconnect;
-use protocol::dialect::Dialect;
 use protocol::session::{ClientId, Operation};
 use router::relay::Relay;
 use tokio::sync::oneshot;
@@ -42,24 +41,28 @@ pub(crate) struct Registers {
     pub(crate) door: Arc<Door>,
     pub(crate) users: UserCounts,
     pub(crate) emulated: Emulated,
+    pub(crate) latest: Latest,
     inboxes: OnceLock<Vec<Arc<Inbox>>>,
 }
 
 impl Registers {
-    /// Ends the user's other connections, of this dialect if one is given.
-    pub(crate) fn disconnect_others(
-        &self,
-        user: &str,
-        except: ClientId,
-        dialect: Option<Dialect>,
-        disconnect: Disconnect,
-    ) {
+    /// Ends the user's other connections with 3504.
+    pub(crate) fn disconnect_others(&self, user: &str, except: ClientId) {
         let select = Select {
             except: vec![except],
-            dialect,
             ..Select::default()
         };
-        let operation = Operation::Disconnect(disconnect);
+        let operation = Operation::Disconnect(Disconnect::CONNECTION_LIMIT);
+        self.operate(user, &select, &operation);
+    }
+
+    /// Ends the connections of a client of the relay that came before this one, with 4500.
+    pub(crate) fn replace_before(&self, user: &str, arrival: u64) {
+        let select = Select {
+            arrived_before: Some(arrival),
+            ..Select::default()
+        };
+        let operation = Operation::Disconnect(Disconnect::REPLACED);
         self.operate(user, &select, &operation);
     }
 
@@ -117,6 +120,46 @@ impl UserCounts {
 
     fn len(&self) -> usize {
         lock(&self.counts).len()
+    }
+}
+
+/// Which connection of each client of the relay came last. Workers register connections in
+/// whatever order they come to it; the order of arrival decides who replaces whom.
+#[derive(Debug, Default)]
+pub(crate) struct Latest {
+    arrivals: AtomicU64,
+    by_user: Mutex<HashMap<Box<str>, u64>>,
+}
+
+impl Latest {
+    /// The number of one more arrival.
+    pub(crate) fn next(&self) -> u64 {
+        self.arrivals.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Enters a connection; `false` if a later one is there already.
+    pub(crate) fn enter(&self, user: &str, arrival: u64) -> bool {
+        let mut by_user = lock(&self.by_user);
+        match by_user.get_mut(user) {
+            Some(latest) if *latest > arrival => return false,
+            Some(latest) => *latest = arrival,
+            None => {
+                by_user.insert(user.into(), arrival);
+            }
+        }
+        true
+    }
+
+    /// Removes a connection, unless another has taken its place.
+    pub(crate) fn leave(&self, user: &str, arrival: u64) {
+        let mut by_user = lock(&self.by_user);
+        if by_user.get(user) == Some(&arrival) {
+            by_user.remove(user);
+        }
+        if by_user.capacity() > 4 * by_user.len() + 1_024 {
+            let twice = 2 * by_user.len();
+            by_user.shrink_to(twice);
+        }
     }
 }
 
@@ -204,6 +247,7 @@ impl Fleet {
             door,
             users: UserCounts::default(),
             emulated: Emulated::default(),
+            latest: Latest::default(),
             inboxes: OnceLock::new(),
         });
         let gate = Arc::new(Gate::new(
@@ -456,4 +500,22 @@ fn work(worker: Worker, failed: &CancellationToken) {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Latest;
+
+    #[test]
+    fn the_connection_that_came_last_stays_whatever_order_they_register_in() {
+        let latest = Latest::default();
+        let (first, second) = (latest.next(), latest.next());
+        assert!(latest.enter("c", second));
+        assert!(!latest.enter("c", first), "a later one is there");
+        latest.leave("c", first);
+        assert!(!latest.enter("c", first), "only its own entry goes");
+        latest.leave("c", second);
+        assert!(latest.enter("c", first));
+        assert!(latest.enter("d", second), "others are others");
+    }
 }

@@ -97,6 +97,8 @@ pub struct Relay {
     pub message_size_max: usize,
     /// Most messages of a history that are replayed.
     pub history_max: usize,
+    /// Most messages that wait for one client; the oldest is dropped for one more.
+    pub queue: usize,
     /// How long a client may be too slow for what it is sent (3008).
     pub slow_patience: Duration,
     /// Checks the signatures of messages; `None` asks for none and reads none.

@@ -25,8 +25,6 @@ pub struct Profile {
     /// Pings are messages of the protocol and only their answer counts; otherwise they
     /// are WebSocket pings, and any sign of life is an answer.
     pub pings_in_protocol: bool,
-    /// A newer connection of the same user in the same dialect replaces the older one.
-    pub is_single: bool,
 }
 
 /// How a connection is kept alive.
@@ -45,12 +43,10 @@ impl Dialect {
             Self::Centrifuge => &Profile {
                 logs_in_by_command: true,
                 pings_in_protocol: true,
-                is_single: false,
             },
             Self::Stratix => &Profile {
                 logs_in_by_command: false,
                 pings_in_protocol: false,
-                is_single: true,
             },
         }
     }

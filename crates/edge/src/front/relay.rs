@@ -81,6 +81,7 @@ async fn upgrade(asked: Asked) -> Reply {
     };
     let history_max = asked.live.relay.as_ref().map_or(0, |live| live.history_max);
     let stratix = Stratix {
+        arrival: asked.front.fleet.registers().latest.next(),
         wants_acks: query(&asked, "ack") == Some("true"),
         history: History::parse(
             query(&asked, "loadHistory"),

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 
 use protocol::code::Disconnect;
-use protocol::dialect::Dialect;
-use protocol::session::{ClientId, Operation, Session, Transport};
+use protocol::session::{ClientId, Operation, Transport};
 use router::Flavor;
 
 use super::Worker;
@@ -19,12 +18,13 @@ pub struct Select {
     pub session: Option<u128>,
     /// None of these.
     pub except: Vec<ClientId>,
-    /// Only those that speak this.
-    pub dialect: Option<Dialect>,
+    /// Only clients of the relay that came before this one.
+    pub arrived_before: Option<u64>,
 }
 
 impl Select {
-    pub(super) fn covers(&self, session: &Session) -> bool {
+    pub(super) fn covers(&self, connection: &Connection) -> bool {
+        let session = &connection.session;
         let emulated = match session.transport() {
             Transport::Emulated { session } => Some(session),
             Transport::WebSocket => None,
@@ -32,9 +32,10 @@ impl Select {
         self.client.is_none_or(|client| client == session.client())
             && self.session.is_none_or(|wanted| emulated == Some(wanted))
             && !self.except.contains(&session.client())
-            && self
-                .dialect
-                .is_none_or(|dialect| dialect == session.dialect())
+            && self.arrived_before.is_none_or(|later| {
+                let own = connection.stratix.as_ref();
+                own.is_some_and(|own| own.arrival < later)
+            })
     }
 }
 

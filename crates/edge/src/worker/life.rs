@@ -234,6 +234,9 @@ impl Worker {
         let subs = connection.session.end();
         let is_registered = std::mem::take(&mut connection.is_registered);
         if is_registered && let Some(identity) = connection.session.identity() {
+            if let Some(own) = &connection.stratix {
+                self.registers.latest.leave(&identity.user, own.arrival);
+            }
             self.users.remove(slot, &identity.user);
             self.registers.users.leave(&identity.user);
         }

@@ -144,6 +144,20 @@ impl SendQueue {
         before - self.data.len()
     }
 
+    /// Drops the oldest publications until at most `count` wait, a frame that is half
+    /// written excepted. Returns how many that were.
+    pub(crate) fn drop_to(&mut self, count: usize) -> usize {
+        let first = usize::from(self.front_written > 0);
+        let mut dropped = 0;
+        while self.data.len() > count
+            && let Some(oldest) = self.data.remove(first)
+        {
+            self.data_bytes -= oldest.bytes.len();
+            dropped += 1;
+        }
+        dropped
+    }
+
     /// Drops the data lane, a frame that is half written excepted.
     pub(crate) fn clear_data(&mut self) {
         let keep = usize::from(self.front_written > 0);
@@ -269,6 +283,20 @@ mod tests {
         queue.control_mut().push(8);
         assert_eq!(content(&queue), [1, 1, 8, 2, 2, 2, 2]);
         queue.written(2);
+        queue.written(5);
+        assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn the_oldest_go_beyond_a_number_but_not_one_that_is_half_written() {
+        let mut queue = SendQueue::default();
+        for fill in 1..=5 {
+            queue.push_data(&frame("a", 2, fill), SlowClientPolicy::DropOldest, 100);
+        }
+        queue.written(1);
+        assert_eq!(queue.drop_to(3), 2);
+        assert_eq!(content(&queue), [1, 4, 4, 5, 5]);
+        assert_eq!(queue.drop_to(3), 0);
         queue.written(5);
         assert_eq!(queue.bytes(), 0);
     }

@@ -111,15 +111,17 @@ impl Worker {
         connection.is_registered = true;
         let user = identity.user.clone();
         let client = connection.session.client();
-        let dialect = connection.session.dialect();
+        let arrival = connection.stratix.as_ref().map(|own| own.arrival);
         self.users.add(&self.connections, slot, &user);
         if single_connection {
-            self.registers
-                .disconnect_others(&user, client, None, Disconnect::CONNECTION_LIMIT);
+            self.registers.disconnect_others(&user, client);
         }
-        if dialect.profile().is_single {
-            self.registers
-                .disconnect_others(&user, client, Some(dialect), Disconnect::REPLACED);
+        if let Some(arrival) = arrival {
+            if !self.registers.latest.enter(&user, arrival) {
+                self.end_session(slot, Disconnect::REPLACED);
+                return true;
+            }
+            self.registers.replace_before(&user, arrival);
         }
         true
     }
@@ -135,7 +137,7 @@ impl Worker {
             let is_meant = self
                 .connections
                 .get(slot)
-                .is_some_and(|connection| select.covers(&connection.session));
+                .is_some_and(|connection| select.covers(connection));
             if is_meant {
                 let operation = operation.clone();
                 self.guarded(slot, |worker| worker.operate(slot, operation));

@@ -27,6 +27,8 @@ use super::{Worker, context};
 /// What a client of the dialect asked for when it came, and what it has begun.
 #[derive(Debug, Default)]
 pub(crate) struct Stratix {
+    /// Its place in the order of arrivals, from 1.
+    pub(crate) arrival: u64,
     /// It wants to hear what was taken.
     pub(crate) wants_acks: bool,
     /// What it wants to hear again, until that was told.

@@ -33,6 +33,7 @@ impl Worker {
             tally: &mut self.tally,
             limit,
             now_ms: self.now.mono_ms,
+            messages_max: self.live.relay.as_ref().map_or(1, |relay| relay.queue),
             slow_patience_ms,
             answers_dropped: 0,
             gaps: Vec::new(),
@@ -209,6 +210,8 @@ struct Spread<'a> {
     tally: &'a mut Tally,
     limit: usize,
     now_ms: u64,
+    /// Most messages that wait for a client of the relay.
+    messages_max: usize,
     /// How long a client of the relay may overflow.
     slow_patience_ms: u64,
     answers_dropped: u64,
@@ -225,13 +228,27 @@ impl Receiver for Spread<'_> {
             return;
         }
         let queue = self.spare.fill(&mut connection.queue);
-        match queue.push_data(frame, policy, self.limit) {
+        let mut limit = self.limit;
+        let mut surplus = 0;
+        if connection.stratix.is_some() {
+            // Its messages may be larger than a queue: one at least always fits.
+            limit = limit.max(queue.control_bytes() + frame.bytes.len());
+            surplus = queue.drop_to(self.messages_max.saturating_sub(1));
+        }
+        let mut queued = queue.push_data(frame, policy, limit);
+        if surplus > 0 && queued == Queued::Waiting {
+            queued = Queued::Dropped {
+                channels: Vec::new(),
+                dropped: 0,
+            };
+        }
+        match queued {
             Queued::Waiting => {}
             Queued::Conflated { dropped } => self.tally.dropped_conflated += dropped as u64,
             Queued::Dropped { channels, dropped } => {
                 self.tally.dropped_oldest += dropped as u64;
                 if let Some(own) = &mut connection.stratix {
-                    self.answers_dropped += dropped as u64;
+                    self.answers_dropped += (dropped + surplus) as u64;
                     if own.slow_since_ms == 0 {
                         own.slow_since_ms = self.now_ms;
                     } else if self.now_ms >= own.slow_since_ms + self.slow_patience_ms {

@@ -293,7 +293,7 @@ impl Gateway {
             client,
             session,
             except,
-            dialect: None,
+            arrived_before: None,
         };
         self.fleet.operate(&selector.user, &select, operation);
     }

@@ -178,6 +178,7 @@ pub(super) fn live(config: &Config, signatures: Option<Arc<Signatures>>) -> Opti
             },
             message_size_max: message_max,
             history_max: relay.history.per_client,
+            queue: relay.queue,
             slow_patience: SLOW_PATIENCE,
             signatures,
         }
