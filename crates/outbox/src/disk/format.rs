@@ -16,6 +16,9 @@ pub(crate) const TRAILER: usize = HEAD + 16;
 pub(crate) const REASON_MAX: usize = 1024;
 /// Bytes a moved record may need more than the record itself.
 pub(crate) const MOVED_MAX: usize = STANDING + REASON_MAX + 8;
+/// Numbers of records, batches, segments and epochs stay below this: counting on from what a
+/// file says can't overflow.
+pub(crate) const NUMBERS_END: u64 = 1 << 62;
 /// A lag that only says "many".
 pub(crate) const LAG_MAX: u16 = u16::MAX;
 
@@ -272,7 +275,11 @@ impl Standing {
         let (first, bytes) = bytes.split_first_chunk()?;
         let (dead_at, bytes) = bytes.split_first_chunk()?;
         let (length, bytes) = bytes.split_first_chunk()?;
-        let (reason, bytes) = bytes.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+        let length = usize::from(u16::from_le_bytes(*length));
+        let (reason, bytes) = bytes.split_at_checked(length)?;
+        if length > REASON_MAX {
+            return None;
+        }
         let first = u64::from_le_bytes(*first);
         let dead_at = u64::from_le_bytes(*dead_at);
         let reason = std::str::from_utf8(reason).ok()?;

@@ -10,6 +10,7 @@ use super::format::{Chain, PAGE, Salt, Seal};
 use super::manifest::{Manifest, ManifestFile};
 use super::segment::{Segment, free_name, header, quarantine_name, segment_name};
 use super::storage::Storage;
+use super::supply::is_full;
 
 /// Where the log starts from now on.
 #[derive(Debug, Clone, Copy)]
@@ -54,26 +55,36 @@ impl Keeper {
         let id = self.manifest.newest + 1;
         let size = self.segment_bytes;
         let salt = (self.salts)()?;
-        let (name, file) = match self.free.pop() {
+        let (name, file) = match self.free.last() {
             Some(name) => {
-                let file = self.storage.open(&name)?;
+                let file = self.storage.open(name)?;
                 file.write_at(&[0; PAGE], PAGE as u64)?;
-                (name, file)
+                (name.clone(), file)
             }
             None => (NEW.to_owned(), self.zeroed(size)?),
         };
         file.write_at(&header(id, &salt, size), 0)?;
         file.sync()?;
-        self.storage.rename(&name, &segment_name(id))?;
-        self.storage.sync_names()?;
-        self.manifest.newest = id;
-        self.file.write(&mut self.manifest)?;
+        self.named(id, &name).map_err(beyond_room)?;
         Ok(Arc::new(Segment {
             id,
             size,
             seal: Seal::new(&salt),
             file,
         }))
+    }
+
+    /// Makes a file that is ready the segment `id`.
+    fn named(&mut self, id: u64, name: &str) -> io::Result<()> {
+        self.storage.rename(name, &segment_name(id))?;
+        if name == NEW {
+            self.bytes.fetch_add(self.segment_bytes, Ordering::Relaxed);
+        } else {
+            self.free.pop();
+        }
+        self.storage.sync_names()?;
+        self.manifest.newest = id;
+        self.file.write(&mut self.manifest)
     }
 
     /// Forgets the segments before the floor. What settled their records must be synced.
@@ -131,10 +142,7 @@ impl Keeper {
             Ok(())
         };
         match fill() {
-            Ok(()) => {
-                self.bytes.fetch_add(size, Ordering::Relaxed);
-                Ok(file)
-            }
+            Ok(()) => Ok(file),
             Err(error) => {
                 if let Err(error) = self.storage.remove(NEW) {
                     tracing::warn!(%error, "unfinished segment was not removed");
@@ -142,6 +150,16 @@ impl Keeper {
                 Err(error)
             }
         }
+    }
+}
+
+/// Up to the name everything can be begun again when there is room. After that the numbers of
+/// segments are at stake: a lack of room counts as a failure like any other.
+fn beyond_room(error: io::Error) -> io::Error {
+    if is_full(&error) {
+        io::Error::other(error)
+    } else {
+        error
     }
 }
 

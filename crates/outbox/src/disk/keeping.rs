@@ -38,9 +38,21 @@ enum Job {
 
 impl Keeping {
     /// Works until the writer has ended.
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(self) {
+        let alarm = Alarm {
+            shared: Arc::clone(&self.shared),
+            inbox: Arc::clone(&self.inbox),
+            shelf: Arc::clone(&self.shelf),
+            thread: "keeper",
+        };
+        self.serve();
+        drop(alarm);
+    }
+
+    fn serve(mut self) {
         let mut scrub = Scrub::default();
         let mut next_tick = self.shared.clock.elapsed() + TICK;
+        let mut ticks = 0_u32;
         loop {
             let done = match self.job(next_tick) {
                 Job::Reclaim(floor) => self.keeper.reclaim(floor).map(|()| {
@@ -51,7 +63,11 @@ impl Keeping {
                     next_tick = self.shared.clock.elapsed() + TICK;
                     self.expire();
                     scrub.step(&self.shared, self.scrub_bytes);
-                    locked(&self.shelf.state).full = false;
+                    // A try fills what is left of the disk for a moment: not too often.
+                    ticks = ticks.wrapping_add(1);
+                    if ticks.is_multiple_of(TICKS_FULL) {
+                        locked(&self.shelf.state).full = false;
+                    }
                     Ok(())
                 }
                 Job::Stop => break,
@@ -95,17 +111,28 @@ impl Keeping {
         let result = match made {
             Ok(segment) => {
                 state.ready.push_back(segment);
-                Ok(())
+                Ok(false)
             }
             Err(error) if is_full(&error) => {
-                tracing::warn!(%error, "no room for another segment, records will be refused");
                 state.full = true;
-                Ok(())
+                Ok(true)
             }
             Err(error) => Err(error),
         };
         self.shelf.came.notify_one();
-        result
+        drop(state);
+        let short = result?;
+        if self.shared.short.swap(short, Ordering::Relaxed) == short {
+            return Ok(());
+        }
+        if short {
+            tracing::warn!("disk has no room for another segment, records are refused");
+        } else {
+            tracing::info!("disk has room again");
+            // Notes may wait that found none.
+            self.inbox.mark(true);
+        }
+        Ok(())
     }
 
     fn expire(&self) {
@@ -152,6 +179,33 @@ impl Keeping {
         }
         drop(self.keeper);
         self.closed.cancel();
+    }
+}
+
+/// A thread that panics must not leave the others waiting for it, nor records without an answer.
+pub(crate) struct Alarm {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) thread: &'static str,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let reason = format!("the {}'s thread has panicked", self.thread);
+        let reason = self.shared.fail(Arc::from(reason));
+        tracing::error!(%reason, "outbox has failed and takes nothing until a restart");
+        self.inbox.fail(&AppendError::Failed(reason));
+        self.inbox.mark(true);
+        if self.thread == "keeper" {
+            locked(&self.shelf.state).stopped = true;
+            self.shelf.came.notify_all();
+        } else {
+            self.shelf.stop(None);
+        }
     }
 }
 
@@ -247,4 +301,6 @@ impl Scrub {
 }
 
 const TICK: Duration = Duration::from_secs(1);
+/// A full disk is tried again after so many ticks.
+const TICKS_FULL: u32 = 5;
 const CHUNK: u64 = 1 << 20;

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::format::{
-    Batch, Chain, HEAD, Kind, LAG_MAX, MOVED_MAX, PAGE, TRAILER, flags, hash, preamble, runs,
-    runs_within,
+    Batch, Chain, HEAD, Kind, LAG_MAX, MOVED_MAX, PAGE, Standing, TRAILER, flags, hash, preamble,
+    runs, runs_within,
 };
 use super::index::{Index, Part, Place};
 use super::keeper::Floor;
@@ -52,6 +52,8 @@ pub(crate) struct Log {
     pub(crate) cursor: (u64, u64),
     /// Segments before this one are to be emptied whatever it costs.
     pub(crate) evacuate: u64,
+    /// Nothing comes any more: what can wait for the next start does.
+    pub(crate) closing: bool,
     /// A mutation that the tests must catch: acknowledges before the sync.
     #[cfg(test)]
     pub(crate) hasty: bool,
@@ -65,6 +67,9 @@ pub(crate) struct Staged {
     dirty: Vec<u64>,
     moves: Vec<(u64, usize, usize, u64)>,
 }
+
+/// Number, place and standing of a record that is to be written again.
+type Movable = (u64, Place, Standing);
 
 impl Log {
     /// Writes one batch of what waits; `false` if nothing was, or the disk is full. After an error
@@ -107,7 +112,7 @@ impl Log {
             return Ok(true);
         }
         if self.sync == Sync::Always {
-            self.fdatasync()?;
+            self.fdatasync(self.next_seq - 1)?;
         }
         self.publish(start);
         if self.sync == Sync::Always {
@@ -118,8 +123,8 @@ impl Log {
 
     /// Makes everything safe that was written.
     pub(crate) fn sync(&mut self) -> Result<(), Fault> {
-        if self.synced + 1 < self.chain.batch {
-            self.fdatasync()?;
+        if self.unsynced() {
+            self.fdatasync(self.next_seq - 1)?;
         }
         self.release()
     }
@@ -169,6 +174,11 @@ impl Log {
     }
 
     fn stage_appends(&mut self, waiting: &mut VecDeque<Waiting>) {
+        if self.shared.short.load(Ordering::Relaxed) {
+            for waiting in waiting.drain(..) {
+                (waiting.done)(Err(AppendError::Busy));
+            }
+        }
         let most = BATCH_BYTES.min(self.capacity());
         while self.staged.appends.len() < BATCH_RECORDS
             && let Some(Waiting { record, .. }) = waiting.front()
@@ -211,35 +221,14 @@ impl Log {
 
     /// Writes some records of the oldest segment again, so that it can be given up.
     fn stage_moves(&mut self) {
-        let index = self.shared.index();
-        if !self.wants_compaction(&index) {
-            return;
-        }
-        let Some(first) = index.parts.front() else {
+        let Some((oldest, found)) = self.movable() else {
             return;
         };
-        let oldest = Arc::clone(&first.segment);
-        let (low, high) = first.seqs;
-        if self.cursor.0 != oldest.id {
-            self.cursor = (oldest.id, low);
-        }
-        let mut found = Vec::new();
-        let mut bytes = 0;
-        for (seq, slot) in index.slots.range(self.cursor.1..=high.max(self.cursor.1)) {
-            if slot.place.segment == oldest.id {
-                bytes += slot.place.len as usize + MOVED_MAX;
-                if !found.is_empty() && bytes > MOVE_BYTES {
-                    break;
-                }
-                found.push((*seq, slot.place, slot.standing.clone()));
-            }
-        }
-        drop(index);
         for (seq, place, standing) in found {
             if place.len as usize + MOVED_MAX > self.allowance(usize::MAX) {
+                self.cursor.1 = seq;
                 break;
             }
-            self.cursor.1 = seq + 1;
             match read::record(&oldest, place, seq) {
                 Ok((raw_flags, at_ms, hash, body)) => {
                     let (start, len) = self.batch.record(
@@ -263,6 +252,51 @@ impl Log {
         }
     }
 
+    /// The next records of the oldest segment, if that is to be emptied. The cursor goes past
+    /// them.
+    fn movable(&mut self) -> Option<(Arc<Segment>, Vec<Movable>)> {
+        if self.closing && self.evacuate == 0 {
+            return None;
+        }
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let index = self.shared.index();
+            if !self.wants_compaction(&index) {
+                return None;
+            }
+            let first = index.parts.front()?;
+            let oldest = Arc::clone(&first.segment);
+            let (low, high) = first.seqs;
+            if self.cursor.0 != oldest.id {
+                self.cursor = (oldest.id, low);
+            }
+            if self.cursor.1 > high {
+                return Some((oldest, found));
+            }
+            let mut looked = 0;
+            let mut rest = high + 1;
+            for (seq, slot) in index.slots.range(self.cursor.1..=high) {
+                looked += 1;
+                let here = slot.place.segment == oldest.id;
+                let size = slot.place.len as usize + MOVED_MAX;
+                if looked > LOOK || here && !found.is_empty() && bytes + size > MOVE_BYTES {
+                    rest = *seq;
+                    break;
+                }
+                if here {
+                    bytes += size;
+                    found.push((*seq, slot.place, slot.standing.clone()));
+                }
+            }
+            self.cursor.1 = rest;
+            // Whoever marks waits for the index: a long look is taken in parts.
+            if looked <= LOOK {
+                return Some((oldest, found));
+            }
+        }
+    }
+
     /// Bytes that may be added to the batch without making it larger than a segment holds.
     fn allowance(&self, most: usize) -> usize {
         self.capacity().saturating_sub(self.batch.len()).min(most)
@@ -282,17 +316,21 @@ impl Log {
         }
         let next = self.supply.next()?;
         // What follows in another file must not outlive what is before it.
-        if self.synced + 1 < self.chain.batch {
-            self.fdatasync().map_err(Short::Fault)?;
+        if self.unsynced() {
+            let staged = self.staged.appends.len() as u64;
+            self.fdatasync(self.next_seq - 1 - staged)
+                .map_err(Short::Fault)?;
         }
         self.offset = PAGE as u64;
         self.active = Arc::clone(&next);
         let part = Part::new(next, self.chain, self.offset);
         self.shared.index().parts.push_back(part);
-        Ok(())
+        // Whoever never syncs would never give anything up.
+        self.release().map_err(Short::Fault)
     }
 
-    fn fdatasync(&mut self) -> Result<(), Fault> {
+    /// Syncs all that was written: the records up to number `seq`.
+    fn fdatasync(&mut self, seq: u64) -> Result<(), Fault> {
         let began = self.shared.clock.elapsed();
         self.active.file.sync().map_err(|source| Fault {
             what: format!("syncing segment {}", self.active.id),
@@ -300,7 +338,7 @@ impl Log {
         })?;
         self.shared.synced(self.shared.clock.elapsed() - began);
         self.synced = self.chain.batch - 1;
-        self.synced_seq = self.next_seq - 1;
+        self.synced_seq = seq;
         Ok(())
     }
 
@@ -314,7 +352,7 @@ impl Log {
             len: u32::try_from(len).unwrap_or(u32::MAX),
         };
         for (seq, at, len, _) in &self.staged.appends {
-            index.insert(*seq, place(*at, *len), super::format::Standing::default());
+            index.insert(*seq, place(*at, *len), Standing::default());
         }
         for (seq, at, len, old) in self.staged.moves.drain(..) {
             // One that was settled meanwhile is released with its settlement.
@@ -399,5 +437,7 @@ const BATCH_BYTES: usize = 1 << 20;
 const BATCH_RECORDS: usize = 1024;
 /// Most bytes of notes in a batch.
 const MARK_BYTES: usize = 128 << 10;
+/// Most records that are looked at under one lock.
+const LOOK: usize = 4096;
 /// Most bytes that are written again in a batch.
 const MOVE_BYTES: usize = 256 << 10;

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::format::{Chain, PAGE, crc32c, number32, number64};
+use super::format::{Chain, NUMBERS_END, PAGE, crc32c, number32, number64};
 use super::storage::{File, Storage};
 
 pub(crate) const NAME: &str = "MANIFEST";
@@ -60,7 +60,7 @@ impl Manifest {
             && number32(&page[8..12]) == VERSION
             && crc32c(&page[..CHECKED]) == number32(&page[CHECKED..CHECKED + 4])
             && page[CHECKED + 4..].iter().all(|byte| *byte == 0);
-        right.then(|| Self {
+        let manifest = right.then(|| Self {
             epoch: number64(&page[16..24]),
             floor: number64(&page[24..32]),
             chain: Chain {
@@ -70,7 +70,24 @@ impl Manifest {
             newest: number64(&page[48..56]),
             next_seq: number64(&page[56..64]),
             synced: number64(&page[64..72]),
-        })
+        });
+        manifest.filter(Self::plausible)
+    }
+
+    /// Whether one can count on from here, and over the segments.
+    fn plausible(&self) -> bool {
+        let numbers = [
+            self.epoch,
+            self.chain.batch,
+            self.newest,
+            self.next_seq,
+            self.synced,
+        ];
+        numbers.iter().all(|number| *number < NUMBERS_END)
+            && self.next_seq > 0
+            && self.chain.batch > 0
+            && (1..=self.newest + 1).contains(&self.floor)
+            && self.newest - (self.floor - 1) <= SEGMENTS_MAX
     }
 
     /// Reads the newer valid page. `Err` if there is a file and neither page is valid.
@@ -124,15 +141,23 @@ impl ManifestFile {
         Ok(Self { file })
     }
 
-    /// Writes the page whose turn it is, and syncs.
-    pub(crate) fn write(&self, manifest: &mut Manifest) -> io::Result<()> {
-        manifest.epoch += 1;
+    /// Writes the page that counts once more, and syncs: after a failed sync it may be there to
+    /// be read and not on the disk, and the next page goes where the one before it stands.
+    pub(crate) fn confirm(&self, manifest: &Manifest) -> io::Result<()> {
         let offset = (manifest.epoch % 2) * PAGE as u64;
         self.file.write_at(&manifest.encode(), offset)?;
         self.file.sync()
+    }
+
+    /// Writes the page whose turn it is, and syncs.
+    pub(crate) fn write(&self, manifest: &mut Manifest) -> io::Result<()> {
+        manifest.epoch += 1;
+        self.confirm(manifest)
     }
 }
 
 const MAGIC: &[u8; 8] = b"TIDEMAN\n";
 const VERSION: u32 = 1;
 const CHECKED: usize = 72;
+/// More segments than any limit allows: 64 GiB of the smallest ones.
+pub(crate) const SEGMENTS_MAX: u64 = 1 << 20;

@@ -1,24 +1,23 @@
 //! Opening a log: what is on the disk becomes an index and a place to go on.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use lifecycle::Clock;
 
-use super::format::{Batch, Chain, PAGE, Salt, Seal};
+use super::format::{Chain, PAGE, Salt, Seal};
 use super::index::{Index, Part, Seen};
-use super::keeper::Keeper;
-use super::log::{Fault, Log, Staged};
-use super::manifest::{self, Manifest, ManifestFile};
+use super::log::Log;
+use super::manifest::{self, Manifest};
 use super::scan;
 use super::segment::{Named, Segment, named, salt, segment_name};
 use super::shared::{Limits, Shared};
 use super::storage::Storage;
-use super::supply::Supply;
 use super::{OpenError, Sync};
 use crate::face::Entry;
+
+mod settle;
 
 /// What a recovery needs to know.
 pub(crate) struct Settings {
@@ -109,6 +108,11 @@ impl Walk {
                 let damage = damage(manifest::NAME, 0, 2 * PAGE, "neither page is valid");
                 if !accept_loss {
                     return Err(damage);
+                }
+                if bounds.is_some_and(|(first, last)| last - first > manifest::SEGMENTS_MAX) {
+                    return Err(OpenError::Refused(
+                        "names of segments are too far apart to be those of one log".to_owned(),
+                    ));
                 }
                 tracing::error!(%damage, "the log starts where its oldest segment does");
                 let mut manifest = Manifest::new();
@@ -254,7 +258,12 @@ impl Walk {
             if proven {
                 break;
             }
-            let segment = self.open(id, &mut later)?;
+            let segment = match self.open(id, &mut later) {
+                Ok(segment) => segment,
+                // What can't be read proves nothing; that is accepted.
+                Err(OpenError::Damaged { .. }) if self.accept_loss => continue,
+                Err(error) => return Err(error),
+            };
             proven = scan::proof(&later, PAGE, segment.seal, self.batch).is_some();
         }
         if !proven {
@@ -301,6 +310,10 @@ impl Walk {
         let reading = || format!("reading {name}");
         let file = self.storage.open(&name).map_err(failed(&reading()))?;
         let size = file.len().map_err(failed(&reading()))?;
+        if size > SEGMENT_MAX {
+            let what = "the file is longer than any segment";
+            return Err(damage(&name, 0, PAGE, what));
+        }
         let mut segment = Segment {
             id,
             size,
@@ -366,199 +379,6 @@ impl Walk {
             other => Err(OpenError::Refused(other.to_string())),
         }
     }
-
-    /// Cuts a torn tail, takes back what lies after the end, and says where to go on.
-    fn settle(mut self, settings: Settings) -> Result<(Log, BTreeMap<u64, Seen>), OpenError> {
-        let lossy = !self.damaged.is_empty() || self.chain.is_none();
-        let mut keeper = self.keeper(settings.limits.segment_bytes, settings.salts)?;
-        let chain = self.chain.unwrap_or(Chain { batch: 0, crc: 0 });
-        let chain = Chain {
-            batch: chain.batch.max(self.batch),
-            crc: chain.crc,
-        };
-        self.retire_others(&mut keeper)?;
-        let active = match self.index.parts.back() {
-            Some(part) if !lossy => Some((Arc::clone(&part.segment), part.end)),
-            _ => None,
-        };
-        let evacuate = if lossy { keeper.manifest.newest + 1 } else { 0 };
-        let (active, offset) = match active {
-            Some((segment, end)) => {
-                self.cut(&segment, end)?;
-                (segment, end)
-            }
-            None => {
-                let segment = keeper.prepare().map_err(failed("making a segment"))?;
-                self.index
-                    .parts
-                    .push_back(Part::new(Arc::clone(&segment), chain, PAGE as u64));
-                (segment, PAGE as u64)
-            }
-        };
-        keeper
-            .note(self.next_seq, if lossy { 0 } else { chain.batch - 1 })
-            .map_err(failed("writing the manifest"))?;
-        tracing::info!(
-            records = self.index.slots.len(),
-            segments = self.index.parts.len(),
-            batch = chain.batch,
-            next_seq = self.next_seq,
-            "outbox recovered"
-        );
-        let bytes = Arc::clone(&keeper.bytes);
-        let shared = Shared::new(settings.clock, settings.limits, self.index, bytes);
-        let mut log = Log {
-            shared: Arc::new(shared),
-            supply: Supply::Inline(keeper),
-            sync: settings.sync,
-            active,
-            offset,
-            chain,
-            next_seq: self.next_seq,
-            synced: chain.batch - 1,
-            synced_seq: self.next_seq - 1,
-            releases: Vec::new(),
-            batch: Batch::default(),
-            staged: Staged::default(),
-            cursor: (0, 0),
-            evacuate,
-            #[cfg(test)]
-            hasty: false,
-        };
-        if lossy {
-            evacuated(&mut log)?;
-        } else {
-            log.release().map_err(stopped)?;
-        }
-        Ok((log, self.seen))
-    }
-
-    fn keeper(
-        &mut self,
-        segment_bytes: u64,
-        salts: Box<dyn FnMut() -> io::Result<Salt> + Send>,
-    ) -> Result<Keeper, OpenError> {
-        let storage = self.storage.as_ref();
-        let file = ManifestFile::open(storage, self.files.manifest)
-            .map_err(failed("opening the manifest"))?;
-        let mut bytes = 0;
-        let mut free = Vec::new();
-        for name in std::mem::take(&mut self.files.free) {
-            let size = storage.open(&name).and_then(|file| file.len());
-            match size {
-                Ok(size) if size == segment_bytes => {
-                    bytes += size;
-                    free.push(name);
-                }
-                _ => storage
-                    .remove(&name)
-                    .map_err(failed("removing an old segment"))?,
-            }
-        }
-        for id in &self.files.segments {
-            bytes += storage
-                .open(&segment_name(*id))
-                .and_then(|file| file.len())
-                .map_err(failed("measuring segments"))?;
-        }
-        Ok(Keeper {
-            storage: Arc::clone(&self.storage),
-            manifest: self.manifest,
-            file,
-            segment_bytes,
-            free,
-            damaged: std::mem::take(&mut self.damaged),
-            salts,
-            bytes: Arc::new(AtomicU64::new(bytes)),
-        })
-    }
-
-    /// Segments before the floor, and those that were made for later, hold nothing; the latter
-    /// may hold torn batches, so they are made anew.
-    fn retire_others(&mut self, keeper: &mut Keeper) -> Result<(), OpenError> {
-        let newest = match self.index.parts.back() {
-            Some(part) => part.segment.id,
-            None => keeper.manifest.newest,
-        };
-        keeper.manifest.newest = newest;
-        keeper
-            .file
-            .write(&mut keeper.manifest)
-            .map_err(failed("writing the manifest"))?;
-        for id in &self.files.segments {
-            if *id < keeper.manifest.floor || *id > newest {
-                keeper
-                    .retire(*id)
-                    .map_err(failed("taking back a segment"))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes the end of the log what was read of it. What came last may never have reached the
-    /// disk although it can be read, even after a failed sync, so it is written once more.
-    /// What lies behind the end is overwritten.
-    fn cut(&self, segment: &Segment, end: u64) -> Result<(), OpenError> {
-        let cutting = || format!("cutting the tail of {}", segment_name(segment.id));
-        let mut bytes = Vec::new();
-        segment.read(&mut bytes).map_err(failed(&cutting()))?;
-        let end = usize::try_from(end).unwrap_or(bytes.len());
-        let (kept, rest) = bytes.split_at(end.min(bytes.len()));
-        let unproven = self
-            .batches
-            .iter()
-            .find(|(number, _)| *number > self.proven)
-            .map_or(end, |(_, start)| *start);
-        let write = |bytes: &[u8], at: usize| {
-            segment
-                .file
-                .write_at(bytes, at as u64)
-                .map_err(failed(&cutting()))
-        };
-        write(&kept[unproven..], unproven)?;
-        if let Some(last) = rest.iter().rposition(|byte| *byte != 0) {
-            tracing::warn!(
-                segment = segment.id,
-                from = end,
-                to = end + last + 1,
-                "what was not acknowledged is cut from the tail"
-            );
-            let zeros = vec![0; SLICE];
-            for (at, slice) in rest[..=last].chunks(SLICE).enumerate() {
-                write(&zeros[..slice.len()], end + at * SLICE)?;
-            }
-        }
-        segment.file.sync().map_err(failed(&cutting()))
-    }
-}
-
-/// Writes what is left of a damaged log to new segments, and puts the old ones aside.
-fn evacuated(log: &mut Log) -> Result<(), OpenError> {
-    let sync = std::mem::replace(&mut log.sync, Sync::Always);
-    let mut nothing = VecDeque::new();
-    log.release().map_err(stopped)?;
-    while log.commit(&mut nothing).map_err(stopped)? {}
-    let left = log
-        .shared
-        .index()
-        .slots
-        .values()
-        .any(|slot| slot.place.segment < log.evacuate);
-    if left {
-        let what = "not everything of a damaged log could be written again";
-        return Err(OpenError::Refused(what.to_owned()));
-    }
-    log.give_up_before(log.evacuate).map_err(stopped)?;
-    log.evacuate = 0;
-    log.sync = sync;
-    Ok(())
-}
-
-fn stopped(fault: Fault) -> OpenError {
-    OpenError::Io {
-        what: fault.what,
-        source: fault.source,
-    }
 }
 
 fn entries(seen: &mut BTreeMap<u64, Seen>, shared: &Shared) -> Vec<Entry> {
@@ -583,4 +403,4 @@ fn failed(what: &str) -> impl FnOnce(io::Error) -> OpenError {
     move |source| OpenError::Io { what, source }
 }
 
-const SLICE: usize = 1 << 20;
+const SEGMENT_MAX: u64 = 1 << 30;

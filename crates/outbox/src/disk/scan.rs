@@ -2,7 +2,7 @@
 
 use crc_fast::{CrcAlgorithm, Digest};
 
-use super::format::{Chain, HEAD, Kind, LAG_MAX, PAGE, Raw, Seal, claim, raw};
+use super::format::{Chain, HEAD, Kind, LAG_MAX, NUMBERS_END, PAGE, Raw, Seal, claim, raw};
 
 /// A batch that is whole and what was written.
 #[derive(Debug)]
@@ -63,6 +63,9 @@ pub(crate) fn batch(
     if trailer.sums() != Some(sums) {
         return Err("the trailer of a batch does not fit its records");
     }
+    if trailer.batch >= NUMBERS_END || trailer.seq >= NUMBERS_END {
+        return Err("the numbers of a batch are out of range");
+    }
     let end = start + (at - start).next_multiple_of(PAGE);
     let padding = bytes.get(at..end).ok_or("the padding of a batch is cut")?;
     if padding.iter().any(|byte| *byte != 0) {
@@ -71,7 +74,7 @@ pub(crate) fn batch(
     Ok(Whole {
         records,
         next: Chain {
-            batch: trailer.batch.checked_add(1).ok_or("batches are used up")?,
+            batch: trailer.batch + 1,
             crc: trailer.crc,
         },
         synced: synced_before(trailer.batch, trailer.lag),

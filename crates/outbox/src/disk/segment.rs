@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::format::{PAGE, Salt, Seal, crc32c, number32, number64};
+use super::format::{NUMBERS_END, PAGE, Salt, Seal, crc32c, number32, number64};
 use super::storage::File;
 
 /// A file of the log.
@@ -34,7 +34,10 @@ pub(crate) fn named(name: &str) -> Named {
         Some((digits, "seg"))
             if digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()) =>
         {
-            digits.parse().map_or(Named::Other, Named::Segment)
+            match digits.parse() {
+                Ok(id) if id < NUMBERS_END => Named::Segment(id),
+                _ => Named::Other,
+            }
         }
         Some((_, "free")) => Named::Free,
         Some((_, "tmp")) => Named::Unfinished,

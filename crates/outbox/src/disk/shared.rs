@@ -1,6 +1,6 @@
 //! What everybody who uses the log shares.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ pub(crate) struct Shared {
     live_bytes: AtomicU64,
     live_records: AtomicU64,
     log_bytes: AtomicU64,
+    /// The disk has no room for another segment. What is left of the last ones is for notes:
+    /// without settlements nothing could ever be given up.
+    pub(crate) short: AtomicBool,
     syncs: Mutex<Syncs>,
     pub(crate) failed: CancellationToken,
     reason: OnceLock<Arc<str>>,
@@ -64,6 +67,7 @@ impl Shared {
             live_bytes: AtomicU64::new(0),
             live_records: AtomicU64::new(0),
             log_bytes: AtomicU64::new(0),
+            short: AtomicBool::new(false),
             syncs: Mutex::new(Syncs::default()),
             failed: CancellationToken::new(),
             reason: OnceLock::new(),
@@ -98,6 +102,7 @@ impl Shared {
         live <= self.bytes_max / 4 * 3
             && records <= self.records_max as u64
             && self.log_bytes.load(Ordering::Relaxed) <= self.bytes_max
+            && !self.short.load(Ordering::Relaxed)
     }
 
     /// Notes how long a sync took.

@@ -37,6 +37,14 @@ impl Bench {
     }
 
     fn try_open(disk: &ModelDisk, accept_loss: bool) -> Result<(Self, Vec<Entry>), OpenError> {
+        Self::with(disk, accept_loss, Sync::Always)
+    }
+
+    fn with(
+        disk: &ModelDisk,
+        accept_loss: bool,
+        sync: Sync,
+    ) -> Result<(Self, Vec<Entry>), OpenError> {
         let storage: Arc<dyn Storage> = Arc::new(disk.clone());
         let mut salts = Chance(disk.operations());
         let settings = Settings {
@@ -45,7 +53,7 @@ impl Bench {
                 bytes_max: 16 * SEGMENT,
                 records_max: 10_000,
             },
-            sync: Sync::Always,
+            sync,
             accept_loss,
             clock: Clock::start(),
             salts: Box::new(move || Ok((u128::from(salts.next()) << 64 | 1).to_le_bytes())),

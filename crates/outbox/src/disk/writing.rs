@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Sync;
 use super::inbox::{Inbox, Woken};
+use super::keeping::Alarm;
 use super::log::{Fault, Log, Waiting};
 use super::supply::{Last, Shelf};
 use crate::face::AppendError;
@@ -20,6 +21,12 @@ pub(crate) struct Writing {
 impl Writing {
     /// Writes until it is closed or the storage fails.
     pub(crate) fn run(mut self) {
+        let alarm = Alarm {
+            shared: Arc::clone(&self.log.shared),
+            inbox: Arc::clone(&self.inbox),
+            shelf: Arc::clone(&self.shelf),
+            thread: "writer",
+        };
         let mut waiting = VecDeque::new();
         let last = match self.serve(&mut waiting) {
             Ok(()) => Some(Last {
@@ -32,6 +39,7 @@ impl Writing {
             }
         };
         self.shelf.stop(last);
+        drop(alarm);
     }
 
     fn serve(&mut self, waiting: &mut VecDeque<Waiting>) -> Result<(), Fault> {
@@ -59,23 +67,23 @@ impl Writing {
                     while !waiting.is_empty() {
                         wrote |= self.log.commit(waiting)?;
                     }
-                    compacting = wrote && self.wants_compaction();
+                    compacting = wrote && self.goes_on();
                 }
-                Woken::Due => {
-                    if compacting {
-                        let wrote = self.log.commit(waiting)?;
-                        compacting = wrote && self.wants_compaction();
-                    }
-                    if let (Sync::Interval(every), Some(since)) = (self.log.sync, unsynced_since)
-                        && clock.elapsed() >= since + every
-                    {
-                        self.log.sync()?;
-                    }
+                Woken::Due if compacting => {
+                    let wrote = self.log.commit(waiting)?;
+                    compacting = wrote && self.goes_on();
                 }
+                Woken::Due => {}
                 Woken::Closing => {
+                    self.log.closing = true;
                     while self.log.commit(waiting)? {}
                     return self.log.sync();
                 }
+            }
+            if let (Sync::Interval(every), Some(since)) = (self.log.sync, unsynced_since)
+                && clock.elapsed() >= since + every
+            {
+                self.log.sync()?;
             }
             if self.log.unsynced() {
                 unsynced_since.get_or_insert(clock.elapsed());
@@ -85,8 +93,16 @@ impl Writing {
         }
     }
 
-    fn wants_compaction(&self) -> bool {
-        self.log.wants_compaction(&self.log.shared.index())
+    /// After a batch: whether to compact. Notes that had no room in it come with the next.
+    fn goes_on(&self) -> bool {
+        let index = self.log.shared.index();
+        let left = index.marks();
+        let compact = self.log.wants_compaction(&index);
+        drop(index);
+        if left > 0 {
+            self.inbox.mark(left >= super::MANY_MARKS);
+        }
+        compact
     }
 
     /// Nothing is acknowledged from here on.

@@ -15,17 +15,10 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder if it is missing.
+    /// Makes the folder if it is missing, and closes it to other users.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
-        if !path.is_dir() {
-            fs::create_dir_all(path)?;
-            if let Some(parent) = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-            {
-                sync_folder(parent)?;
-            }
-        }
+        make(path)?;
+        private::close(path)?;
         Ok(Self {
             path: path.to_owned(),
             lock: Mutex::new(None),
@@ -35,7 +28,7 @@ impl Folder {
 
 impl Storage for Folder {
     fn lock(&self) -> io::Result<bool> {
-        let file = fs::File::options()
+        let file = private::options()
             .create(true)
             .truncate(false)
             .write(true)
@@ -70,7 +63,7 @@ impl Storage for Folder {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let file = fs::File::options()
+        let file = private::options()
             .read(true)
             .write(true)
             .create(true)
@@ -118,6 +111,80 @@ impl File for OnDisk {
     /// `fdatasync` on Linux, `F_FULLFSYNC` on macOS.
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+}
+
+/// Makes a folder and those above it. The name of each is made safe: a log in a folder that is
+/// gone after a power cut is gone too.
+fn make(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make(above)?;
+    match private::folder().create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    sync_folder(above)
+}
+
+/// Records are private: only the gateway's user gets at them.
+#[cfg(unix)]
+mod private {
+    use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+    use std::io;
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+    use std::path::Path;
+
+    pub(super) fn options() -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.mode(0o600);
+        options
+    }
+
+    pub(super) fn folder() -> DirBuilder {
+        let mut folder = DirBuilder::new();
+        folder.mode(0o700);
+        folder
+    }
+
+    /// A folder that was made by others may be open to all. What is in it is out of reach then.
+    pub(super) fn close(path: &Path) -> io::Result<()> {
+        if fs::metadata(path)?.permissions().mode() & 0o077 == 0 {
+            return Ok(());
+        }
+        match fs::set_permissions(path, Permissions::from_mode(0o700)) {
+            // A volume that belongs to somebody else; the files in it are still ours alone.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::warn!(folder = ?path, "folder of the outbox is open to other users");
+                Ok(())
+            }
+            closed => closed,
+        }
+    }
+}
+
+/// There, access is inherited from the folder above.
+#[cfg(not(unix))]
+mod private {
+    use std::fs::{DirBuilder, OpenOptions};
+    use std::io;
+    use std::path::Path;
+
+    pub(super) fn options() -> OpenOptions {
+        OpenOptions::new()
+    }
+
+    pub(super) fn folder() -> DirBuilder {
+        DirBuilder::new()
+    }
+
+    pub(super) fn close(_path: &Path) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -51,8 +51,20 @@ pub(crate) enum Trouble {
     /// The next sync fails, and what was pending is forgotten without a trace: it can be read
     /// until the power is cut.
     SyncFails,
-    /// The operation finds the disk full.
+    /// The next write fails, and nothing of it is there.
+    WriteFails,
+    /// The operation and all later ones find the disk full.
     Full,
+    /// From the operation on there is no room for new files.
+    NoRoomForFiles,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    Create,
+    Write,
+    Name,
+    Sync,
 }
 
 /// Chance, repeatable.
@@ -173,6 +185,12 @@ impl ModelDisk {
         }
     }
 
+    /// Whether a power cut could take something.
+    pub(crate) fn has_pending(&self) -> bool {
+        let state = locked(&self.state);
+        !state.changes.is_empty() || state.files.iter().any(|file| !file.pending.is_empty())
+    }
+
     pub(crate) fn names(&self) -> Vec<String> {
         locked(&self.state).names.keys().cloned().collect()
     }
@@ -180,7 +198,7 @@ impl ModelDisk {
 
 impl State {
     /// Counts an operation; `Err` if it is not done.
-    fn operation(&mut self, syncs: bool) -> io::Result<()> {
+    fn operation(&mut self, what: Operation) -> io::Result<()> {
         if self.gone {
             return Err(io::Error::other("the process has ended"));
         }
@@ -196,12 +214,19 @@ impl State {
                 self.gone = true;
                 Err(io::Error::other("the process has ended"))
             }
-            Trouble::SyncFails if syncs => {
+            Trouble::SyncFails if what == Operation::Sync => {
                 self.trouble = None;
                 Err(io::Error::other("the device failed"))
             }
-            Trouble::SyncFails => Ok(()),
+            Trouble::WriteFails if what == Operation::Write => {
+                self.trouble = None;
+                Err(io::Error::other("the device failed"))
+            }
+            Trouble::NoRoomForFiles if what == Operation::Create => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
             Trouble::Full => Err(io::ErrorKind::StorageFull.into()),
+            Trouble::SyncFails | Trouble::WriteFails | Trouble::NoRoomForFiles => Ok(()),
         }
     }
 }
@@ -239,7 +264,7 @@ impl Storage for ModelDisk {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let mut state = locked(&self.state);
-        state.operation(false)?;
+        state.operation(Operation::Create)?;
         state.files.push(Contents::default());
         let file = state.files.len() - 1;
         let change = Change::Link(name.to_owned(), file);
@@ -250,7 +275,7 @@ impl Storage for ModelDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = locked(&self.state);
-        state.operation(false)?;
+        state.operation(Operation::Name)?;
         if !state.names.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -262,7 +287,7 @@ impl Storage for ModelDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = locked(&self.state);
-        state.operation(false)?;
+        state.operation(Operation::Name)?;
         if !state.names.contains_key(name) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -274,7 +299,7 @@ impl Storage for ModelDisk {
 
     fn sync_names(&self) -> io::Result<()> {
         let mut state = locked(&self.state);
-        state.operation(true)?;
+        state.operation(Operation::Sync)?;
         state.synced_names = state.names.clone();
         state.changes.clear();
         Ok(())
@@ -318,7 +343,7 @@ impl File for ModelFile {
         if state.gone {
             return Err(io::Error::other("the process has ended"));
         }
-        let done = state.operation(false);
+        let done = state.operation(Operation::Write);
         if done.is_ok() || state.gone {
             let file = &mut state.files[self.number];
             let at = usize::try_from(offset).unwrap();
@@ -330,12 +355,14 @@ impl File for ModelFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = locked(&self.disk.state);
-        let done = state.operation(true);
+        let done = state.operation(Operation::Sync);
         let file = &mut state.files[self.number];
         match &done {
             Ok(()) => {
-                file.synced = file.seen.clone();
-                file.pending.clear();
+                // Not a copy of what is seen: what a failed sync forgot stays forgotten.
+                for (at, bytes) in std::mem::take(&mut file.pending) {
+                    put(&mut file.synced, at, &bytes);
+                }
             }
             Err(error) if error.to_string() == "the device failed" => file.pending.clear(),
             Err(_) => {}

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::disk::format::PAGE;
+use crate::disk::manifest::Manifest;
 use crate::disk::segment::segment_name;
 
 /// A log of several segments in which nothing is settled.
@@ -141,4 +142,42 @@ fn torn_tail_is_cut() {
     let (bench, left) = Bench::open(&disk);
     assert_eq!(left.len(), entries.len() + 1);
     assert_eq!(bench.read(again[0]).unwrap().key, 8_888);
+}
+
+#[test]
+fn damage_in_a_segment_made_ahead_can_be_accepted() {
+    let (disk, entries) = filled();
+    let (mut bench, _) = Bench::open(&disk);
+    let ahead: Vec<u64> = (0..2)
+        .map(|_| bench.log.supply.next().unwrap().id)
+        .collect();
+    drop(bench);
+    let name = segment_name(ahead[1]);
+    disk.tamper(&name, |bytes| bytes[20] ^= 1);
+    match Bench::try_open(&disk, false) {
+        Err(OpenError::Damaged { file, .. }) => assert_eq!(file, name),
+        other => panic!("{:?}", other.map(|(_, entries)| entries)),
+    }
+    let (_, left) = Bench::try_open(&disk, true).unwrap();
+    assert_eq!(left, entries);
+    assert_eq!(Bench::open(&disk).1, entries);
+}
+
+#[test]
+fn numbers_out_of_range_in_the_manifest_are_damage() {
+    let good = Manifest::new();
+    assert!(Manifest::decode(&good.encode()).is_some());
+    let with = |change: fn(&mut Manifest)| {
+        let mut manifest = good;
+        change(&mut manifest);
+        Manifest::decode(&manifest.encode())
+    };
+    assert_eq!(with(|manifest| manifest.newest = u64::MAX), None);
+    assert_eq!(with(|manifest| manifest.newest = 1 << 40), None);
+    assert_eq!(with(|manifest| manifest.floor = 3), None);
+    assert_eq!(with(|manifest| manifest.floor = 0), None);
+    assert_eq!(with(|manifest| manifest.next_seq = 0), None);
+    assert_eq!(with(|manifest| manifest.next_seq = u64::MAX), None);
+    assert_eq!(with(|manifest| manifest.synced = u64::MAX), None);
+    assert_eq!(with(|manifest| manifest.epoch = u64::MAX), None);
 }

@@ -142,3 +142,85 @@ fn oldest_dead_letters_go_first() {
     assert_eq!(left, [ids[0], ids[4]]);
     assert_eq!(entries[1].state, State::Pending);
 }
+
+/// Everything appended until something fails; what was acknowledged.
+fn filled_until_trouble(disk: &ModelDisk, operations: u64, trouble: Trouble) -> Vec<u128> {
+    let (mut bench, _) = Bench::open(disk);
+    disk.trouble_in(operations, trouble);
+    let mut kept = Vec::new();
+    for key in 1..=12 {
+        bench.append(record(key, 12_000));
+        let went_well = bench.commit();
+        for (key, answer) in bench.answers() {
+            if answer.is_ok() {
+                kept.push(key);
+            }
+        }
+        if !went_well {
+            break;
+        }
+    }
+    kept
+}
+
+#[test]
+fn disk_that_fills_up_at_any_moment_loses_nothing() {
+    for operations in 0..60 {
+        let disk = ModelDisk::default();
+        let mut kept = filled_until_trouble(&disk, operations, Trouble::Full);
+        disk.killed();
+        for key in 20..24 {
+            let (mut bench, entries) = Bench::open(&disk);
+            let found: Vec<u128> = entries.iter().map(|entry| entry.key).collect();
+            for key in &kept {
+                assert!(
+                    found.contains(key),
+                    "operation {operations}: {key} in {found:?}"
+                );
+            }
+            bench.appended([record(key, 12_000)]);
+            kept.push(u128::from(key));
+            disk.power_cut_keeping(&mut |_| false);
+        }
+    }
+}
+
+/// What a failed sync forgot can be read until the power is cut, in segments, the manifest and
+/// the folder alike.
+#[test]
+fn power_cut_while_a_failed_sync_is_recovered_from_loses_nothing() {
+    for operations in 0..40 {
+        let disk = ModelDisk::default();
+        let kept = filled_until_trouble(&disk, operations, Trouble::SyncFails);
+        disk.killed();
+        for cut in 0..24 {
+            for keep in [false, true] {
+                let disk = disk.copied();
+                disk.trouble_in(cut, Trouble::Cut);
+                drop(Bench::try_open(&disk, false));
+                disk.power_cut_keeping(&mut |number| keep && number % 2 == 1);
+                let (_, entries) = Bench::open(&disk);
+                let found: Vec<u128> = entries.iter().map(|entry| entry.key).collect();
+                for key in &kept {
+                    assert!(
+                        found.contains(key),
+                        "sync after {operations} failed, cut at {cut}: {key} in {found:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn close_leaves_compaction_to_the_next_start() {
+    let disk = ModelDisk::default();
+    let (mut bench, _) = Bench::open(&disk);
+    let ids = bench.appended((1..=60).map(|key| record(key, 9_000)));
+    for id in ids.iter().skip(1) {
+        bench.mark(*id, Mark::Settled);
+    }
+    bench.log.closing = true;
+    assert!(bench.commit());
+    assert_eq!(bench.log.shared.index().slots[&ids[0].seq].place.segment, 1);
+}
