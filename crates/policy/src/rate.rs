@@ -37,7 +37,8 @@ pub struct RateTable<K> {
     keys_max: usize,
     lines: HashMap<K, TokenLine>,
     rest: TokenLine,
-    /// No sweep before: when the last one found that the first key falls idle.
+    /// No sweep before: when the last one found that the first key falls idle, and a while
+    /// after it, or who makes up keys could have one swept for each.
     sweep_ns: u64,
 }
 
@@ -117,12 +118,15 @@ impl<K: Eq + Hash + Clone> RateTable<K> {
             .values()
             .map(|line| line.done_ns)
             .min()
-            .unwrap_or(now);
+            .unwrap_or(now)
+            .max(now.saturating_add(SWEEP_APART_NS));
     }
 }
 
 const NANOS_PER_SECOND: f64 = 1e9;
 const NANOS_PER_MILLI: u64 = 1_000_000;
+/// A sweep looks at every key.
+const SWEEP_APART_NS: u64 = 100 * NANOS_PER_MILLI;
 
 #[cfg(test)]
 mod tests;

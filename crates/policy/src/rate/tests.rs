@@ -97,3 +97,20 @@ fn idle_keys_make_room() {
     assert_eq!(table.len(), 2);
     assert!(table.take(&4, 1_000).is_err());
 }
+
+#[test]
+fn sweeps_are_apart_however_many_keys_are_made_up() {
+    let keys_max: u32 = 1_000;
+    let mut table = RateTable::new(Rate::new(1.0, 1).unwrap(), 1_000);
+    for key in 0..keys_max {
+        assert!(table.take(&key, u64::from(key)).is_ok());
+    }
+    // From here on a key falls idle every millisecond; they make room together.
+    let mut known = Vec::new();
+    for now in 1_000..1_200 {
+        let _by_the_shared_line = table.take(&(keys_max + now), u64::from(now));
+        known.push(table.len());
+    }
+    let sweeps = known.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    assert!(sweeps <= 2, "{sweeps}");
+}
