@@ -11,16 +11,19 @@
 //! [`history`] and published on the channel `agent.<client>`, on which the client's
 //! connections listen, whatever they speak.
 //!
-//! Locks are held for a few lines and never across each other; nothing is told to anybody
-//! under a lock.
+//! Locks are held for a few lines, and nothing is told to anybody under a lock. Only two
+//! are held while others are taken, in this order: `moving`, which keeps those who move
+//! messages between lanes apart from those who add to them, and the table of lanes.
 
 mod answers;
+mod backlog;
 mod courier;
 mod dead;
 mod figures;
 mod history;
 mod known;
 mod lane;
+mod moving;
 mod operate;
 mod pending;
 mod runs;
@@ -37,7 +40,7 @@ pub use settings::{Overflow, Rates, Settings};
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use bus::MemoryBus;
@@ -50,10 +53,11 @@ use tokio::sync::Notify;
 use upstream::ws_agent::{Agents, AgentsConfig, LinkId, Target};
 
 use answers::Recent;
+use backlog::Backlog;
 use dead::{DeadLetter as Letter, DeadLetters};
 use history::History;
 use known::{Due, Known};
-use lane::{Item, Queue};
+use lane::{Item, LineName, Queue};
 use pending::Pending;
 use policy::TokenLine;
 use runs::Runs;
@@ -72,9 +76,11 @@ pub struct Relay {
     known: Mutex<Known>,
     pending: Mutex<Pending>,
     lanes: Mutex<HashMap<LinkId, Arc<Lane>>>,
+    moving: RwLock<()>,
     history: Mutex<History>,
     dead: Mutex<DeadLetters>,
     recent: Mutex<Recent>,
+    backlog: Mutex<Backlog>,
     runs: Mutex<Runs>,
     client_lines: Mutex<Lines>,
     agent_lines: Mutex<Lines>,
@@ -169,6 +175,9 @@ pub enum Refused {
     /// It was taken and given up.
     #[error("message was not delivered: {0}")]
     Failed(Arc<str>),
+    /// It was sent before, taken and given up.
+    #[error("message was sent before and not delivered: {0}")]
+    GivenUp(Arc<str>),
 }
 
 impl Refused {
@@ -179,7 +188,7 @@ impl Refused {
             Self::TooLarge { .. } => ErrorCode::LimitExceeded,
             Self::NoRoute => ErrorCode::NotAvailable,
             Self::TooMany | Self::Full => ErrorCode::TooManyRequests,
-            Self::Unavailable | Self::Failed(_) => ErrorCode::Internal,
+            Self::Unavailable | Self::Failed(_) | Self::GivenUp(_) => ErrorCode::Internal,
         }
     }
 
@@ -191,7 +200,8 @@ impl Refused {
             | Self::MessageId { .. }
             | Self::TooLarge { .. }
             | Self::NoRoute
-            | Self::Failed(_) => true,
+            | Self::Failed(_)
+            | Self::GivenUp(_) => true,
         }
     }
 }
@@ -210,6 +220,12 @@ struct Lane {
 struct LaneState {
     queue: Queue,
     is_running: bool,
+    /// Since when it has had nothing to do, in ms.
+    idle_since_ms: u64,
+    /// It takes nothing more: its messages are in other lanes.
+    is_retired: bool,
+    /// Where lines went that had a message on its way when they were moved.
+    moved: HashMap<LineName, Arc<Lane>>,
 }
 
 impl Relay {
@@ -228,9 +244,11 @@ impl Relay {
             known: Mutex::default(),
             pending: Mutex::default(),
             lanes: Mutex::default(),
+            moving: RwLock::default(),
             history: Mutex::default(),
             dead: Mutex::default(),
             recent: Mutex::default(),
+            backlog: Mutex::default(),
             runs: Mutex::default(),
             client_lines: Mutex::new(rates.client_lines()),
             agent_lines: Mutex::new(rates.agent_lines()),
@@ -300,8 +318,11 @@ impl Relay {
         }
         if !self.make_room(&settings) {
             self.counters.refused_full.one();
-            return self.withdraw(key, &Refused::Full);
+            self.withdraw(key, &Refused::Full);
+            return;
         }
+        // Whoever waits for no more than this is told now, and not before there is room.
+        self.advance(key, Stage::Accepted);
         client.as_ref().clone_into(&mut message.client_id);
         message.timestamp = i64::try_from(now_ms * 1_000_000).unwrap_or(i64::MAX);
         lane.target.shown_url().clone_into(&mut message.route);
@@ -351,14 +372,19 @@ impl Relay {
         self.settings.store(Arc::new(settings));
         let settings = self.settings.load();
         let lanes: Vec<Arc<Lane>> = lock(&self.lanes).values().cloned().collect();
-        for lane in lanes {
-            if has_new_policy {
-                lane.guard
-                    .store(Arc::new(settings.guard(self.clock, &lane.target)));
+        if has_new_policy {
+            for lane in &lanes {
+                let guard = settings.guard(self.clock, &lane.target);
+                lane.guard.store(Arc::new(guard));
             }
-            if !settings.table.agents().contains(&lane.target) {
-                self.reroute(&lane);
-            }
+        }
+        let mut nameless: HashMap<&Target, &Arc<Lane>> =
+            lanes.iter().map(|lane| (&*lane.target, lane)).collect();
+        for agent in settings.table.agents() {
+            nameless.remove(&**agent);
+        }
+        for lane in nameless.into_values() {
+            self.retire(lane);
         }
     }
 
@@ -448,10 +474,15 @@ impl Relay {
     }
 
     fn warn_of_missing_route(&self, client: &str, now_ms: u64) {
-        let may_warn = settings::warning_rate().take(&mut lock(&self.warnings), now_ms);
-        if may_warn.is_ok() {
+        if self.may_warn(now_ms) {
             tracing::warn!("No route found: clientId={client}");
         }
+    }
+
+    /// Whether the log may hold one more warning that clients can cause.
+    fn may_warn(&self, now_ms: u64) -> bool {
+        let rate = settings::warning_rate();
+        rate.take(&mut lock(&self.warnings), now_ms).is_ok()
     }
 
     /// Makes sure there is a place for one more, which it then takes.
@@ -495,11 +526,9 @@ impl Relay {
             Ok(id) => {
                 self.counters.durable.one();
                 item.id = id;
-                let key = item.key;
-                lock(&self.pending).place(id, lane, &item);
                 // Before it can be delivered, which is the stage behind.
-                self.advance(key, Stage::Durable);
-                self.enqueue(lane, item);
+                self.advance(item.key, Stage::Durable);
+                self.put(lane, item);
             }
             Err(error) => {
                 self.release(&item);
@@ -518,27 +547,19 @@ impl Relay {
                         Refused::Unavailable
                     }
                 };
-                self.withdraw(item.key, &refused);
+                lock(&self.history).forget(&item.client, &item.message_id);
+                if !self.withdraw(item.key, &refused) {
+                    // Its client was told already that it was taken.
+                    let code = refused.code().to_error().code;
+                    let (text, is_final) = (refused.to_string(), refused.is_final());
+                    self.notify(&item, code, &text, is_final);
+                }
             }
         }
     }
 
-    /// Puts a message into its lane and sees to it that somebody works there.
-    fn enqueue(&self, lane: &Arc<Lane>, item: Item) {
-        let mut state = lock(&lane.state);
-        state.queue.push(item);
-        let must_start = !std::mem::replace(&mut state.is_running, true);
-        drop(state);
-        if must_start {
-            lock(&self.starting).push(Arc::clone(lane));
-            self.steward.notify_one();
-        } else {
-            lane.stirred.notify_one();
-        }
-    }
-
     /// Takes up what a recovery found.
-    fn restore(self: &Arc<Self>, entries: Vec<Entry>) {
+    fn restore(&self, entries: Vec<Entry>) {
         let settings = self.settings.load();
         let window = settings.window(self.clock.mono_ms());
         let count = entries.len();
@@ -591,49 +612,6 @@ impl Relay {
         }
     }
 
-    /// Puts a stored message into the lane that the table says; without a route it is a
-    /// dead letter.
-    fn route(self: &Arc<Self>, settings: &Settings, item: Item) {
-        match settings.table.lookup(&item.client) {
-            Some(found) => {
-                let lane = self.lane(settings, found.target);
-                lock(&self.pending).place(item.id, &lane, &item);
-                self.enqueue(&lane, item);
-            }
-            None => {
-                lock(&self.pending).leave_unplaced();
-                self.counters.dead_unroutable.one();
-                self.bury(item, "no route for this client");
-            }
-        }
-    }
-
-    /// Moves what waits for an agent that no rule names any more.
-    fn reroute(self: &Arc<Self>, lane: &Arc<Lane>) {
-        let settings = self.settings.load();
-        let items = lock(&lane.state).queue.take_all();
-        for item in items {
-            lock(&self.pending).unplace(item.id);
-            self.route(&settings, item);
-        }
-        self.agents().release(lane.link);
-    }
-
-    fn lane(&self, settings: &Settings, target: &Arc<Target>) -> Arc<Lane> {
-        let link = self.agents().link(target);
-        let mut lanes = lock(&self.lanes);
-        let lane = lanes.entry(link).or_insert_with(|| {
-            Arc::new(Lane {
-                link,
-                target: Arc::clone(target),
-                guard: ArcSwap::from_pointee(settings.guard(self.clock, target)),
-                state: Mutex::default(),
-                stirred: Notify::new(),
-            })
-        });
-        Arc::clone(lane)
-    }
-
     fn agents(&self) -> &Arc<Agents> {
         self.agents
             .get()
@@ -646,10 +624,13 @@ impl Relay {
         due.tell();
     }
 
-    fn withdraw(&self, key: u128, why: &Refused) {
+    /// Whether somebody waited for it, and was told.
+    fn withdraw(&self, key: u128, why: &Refused) -> bool {
         let mut due = Due::default();
         lock(&self.known).withdraw(key, why, &mut due);
+        let somebody_waited = !due.is_empty();
         due.tell();
+        somebody_waited
     }
 
     /// Keeps a message in memory until it is sent, if there is room for it.

@@ -228,7 +228,7 @@ async fn submit(mut asked: Asked, relay: &Arc<Relay>) -> Reply {
                 Refused::NoRoute => StatusCode::NOT_FOUND,
                 Refused::TooMany => StatusCode::TOO_MANY_REQUESTS,
                 Refused::Full | Refused::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-                Refused::Failed(_) => StatusCode::BAD_GATEWAY,
+                Refused::Failed(_) | Refused::GivenUp(_) => StatusCode::BAD_GATEWAY,
             };
             refused(&asked, status, "relay", &refusal.to_string())
         }

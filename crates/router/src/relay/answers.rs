@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use bus::{BusError, HistoryPolicy, Now, Publish};
+use bus::{HistoryPolicy, Publish};
 use bytes::Bytes;
 use outbox::Mark;
 use protocol::agent;
@@ -147,27 +147,13 @@ impl Relay {
             history,
             ..Publish::new(channel, json)
         };
-        let now = |clock: lifecycle::Clock| Now {
-            mono_ms: clock.mono_ms(),
-            unix_ms: clock.unix_ms(),
-        };
-        match self.bus.publish(now(self.clock), publish.clone()) {
-            Ok(_) => {}
-            Err(BusError::Busy) => {
-                // A worker is behind: it is told again until it has room.
-                let (bus, clock) = (Arc::clone(&self.bus), self.clock);
-                self.tasks.spawn("answer", async move {
-                    for _ in 0..BUSY_TRIES {
-                        tokio::time::sleep(BUSY_PAUSE).await;
-                        if bus.publish(now(clock), publish.clone()) != Err(BusError::Busy) {
-                            return;
-                        }
-                    }
-                    tracing::warn!("answer was not passed on: receivers have no room");
-                });
-            }
-            Err(error) => tracing::warn!(%error, "answer could not be published"),
-        }
+        self.publish_in_turn(publish);
+    }
+
+    /// Tells a client what became of a message, on its channel.
+    pub(super) fn notify(&self, item: &Item, code: u32, text: &str, is_final: bool) {
+        let notice = stratix::error(&item.message_id, code, text, is_final);
+        self.publish(&item.client, notice.into(), true);
     }
 
     /// Gives a message up: it becomes a dead letter, and its client is told.
@@ -181,23 +167,23 @@ impl Relay {
         self.outbox.mark(item.id, mark);
         lock(&self.pending).settle(item.id);
         self.release(&item);
-        tracing::warn!(client = %item.client, message_id = %item.message_id, %reason, "message was given up");
-        let notice = stratix::error(&item.message_id, UNDELIVERED, &reason, true);
-        self.publish(&item.client, notice.into(), true);
-        let dead = Stage::Dead {
-            reason: Arc::clone(&reason),
-        };
-        self.advance(item.key, dead);
+        if self.may_warn(self.clock.mono_ms()) {
+            tracing::warn!(client = %item.client, message_id = %item.message_id, %reason, "message was given up");
+        }
+        self.notify(&item, UNDELIVERED, &reason, true);
+        let key = item.key;
         self.keep_letter(DeadLetter {
             id: item.id,
             client: item.client,
             priority: item.priority,
-            key: item.key,
+            key,
             at_ms: item.at_ms,
             dead_ms: now_ms,
-            reason,
+            reason: Arc::clone(&reason),
             size: item.size,
         });
+        // Last: whoever is told now finds all of the above.
+        self.advance(key, Stage::Dead { reason });
     }
 
     pub(super) fn keep_letter(&self, letter: DeadLetter) {
@@ -227,7 +213,3 @@ const REASON_MAX: usize = 256;
 /// What a client is told with a message that was given up: "not delivered", a code of the
 /// native protocol's own range for internal errors.
 const UNDELIVERED: u32 = 100;
-
-/// How long and how often a busy bus is asked again.
-const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
-const BUSY_TRIES: usize = 100;

@@ -6,7 +6,7 @@
 //! waits until the agent can be reached.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -92,7 +92,8 @@ async fn deliver(relay: &Arc<Relay>, lane: &Arc<Lane>, mut item: Item) -> (Item,
     };
     item.message_id = Arc::clone(&delivery.message_id);
     let attempts = AtomicU32::new(item.attempts);
-    let first_ms = item.first_attempt_ms;
+    // 0 as long as none was made.
+    let first_ms = AtomicU64::new(item.first_attempt_ms.unwrap_or(0));
     // The process that tried it has heard no answer.
     let was_recovered = item.was_tried_before_restart;
     let options = CallOptions {
@@ -106,8 +107,11 @@ async fn deliver(relay: &Arc<Relay>, lane: &Arc<Lane>, mut item: Item) -> (Item,
     let called = guard
         .call(options, async |attempt| {
             let now_ms = relay.clock.unix_ms();
-            let first_ms = first_ms.unwrap_or(now_ms);
-            let check_first = was_recovered || now_ms.saturating_sub(first_ms) > AGENT_MEMORY_MS;
+            let made_ms = match first_ms.load(Ordering::Relaxed) {
+                0 => now_ms,
+                made_ms => made_ms,
+            };
+            let check_first = was_recovered || now_ms.saturating_sub(made_ms) > AGENT_MEMORY_MS;
             let delivery = if check_first && !delivery.check_first {
                 Arc::new(Delivery {
                     check_first,
@@ -128,6 +132,8 @@ async fn deliver(relay: &Arc<Relay>, lane: &Arc<Lane>, mut item: Item) -> (Item,
                 relay.outbox.mark(item.id, mark);
                 lock(&relay.known).attempted(item.key, attempt.number);
             }
+            // Held for sent until it is known not to be: a try may be given up before.
+            first_ms.store(made_ms, Ordering::Relaxed);
             match relay.agents().deliver(lane.link, delivery).await {
                 Outcome::Delivered => Ok(()),
                 outcome => Err(Missed(outcome)),
@@ -142,8 +148,8 @@ async fn deliver(relay: &Arc<Relay>, lane: &Arc<Lane>, mut item: Item) -> (Item,
         Err(error) => {
             item.attempts = error.attempts;
             if error.attempts > 0 {
-                let now_ms = relay.clock.unix_ms();
-                item.first_attempt_ms.get_or_insert(now_ms);
+                let made_ms = first_ms.load(Ordering::Relaxed);
+                item.first_attempt_ms = Some(made_ms).filter(|made_ms| *made_ms > 0);
             }
             judge(&error)
         }
@@ -244,7 +250,7 @@ impl Relay {
                 self.advance(item.key, Stage::Delivered);
             }
             Came::Back(pause) => {
-                lock(&lane.state).queue.put_back(item);
+                self.give_back(lane, &line, Some(item));
                 return Some(pause);
             }
             Came::Final(why) => {
@@ -261,7 +267,7 @@ impl Relay {
                 self.bury(item, &why);
             }
         }
-        lock(&lane.state).queue.done(&line.0, line.1);
+        self.give_back(lane, &line, None);
         None
     }
 
@@ -283,6 +289,7 @@ impl Relay {
         let is_idle = state.queue.len() == 0;
         if is_idle {
             state.is_running = false;
+            state.idle_since_ms = self.clock.mono_ms();
         }
         is_idle
     }

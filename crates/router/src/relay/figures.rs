@@ -42,7 +42,7 @@ pub struct Counters {
     pub durable: Count,
     /// Sent again within the window, and not taken again.
     pub duplicates: Count,
-    /// Tries that left this process.
+    /// Tries made, those included that turned out not to have left this process.
     pub attempts: Count,
     /// Tries after the first of a message.
     pub retries: Count,
@@ -80,7 +80,7 @@ pub struct Counters {
     pub answers: Count,
     /// Bytes of those.
     pub answer_bytes: Count,
-    /// Answers dropped because their client was too slow.
+    /// Answers dropped because their client, or its worker, was too slow.
     pub answers_dropped: Count,
     /// Answers that were told before.
     pub answers_repeated: Count,

@@ -92,6 +92,21 @@ impl History {
         }
     }
 
+    /// Drops a message that was not taken after all.
+    pub(super) fn forget(&mut self, client: &str, message_id: &str) {
+        let Some(own) = self.clients.get_mut(client) else {
+            return;
+        };
+        let place = own.iter().rposition(|one| &*one.message_id == message_id);
+        if let Some(gone) = place.and_then(|place| own.remove(place)) {
+            self.messages -= 1;
+            self.bytes -= cost(client, &gone.message_id, &gone.json);
+        }
+        if own.is_empty() {
+            self.clients.remove(client);
+        }
+    }
+
     /// Drops what is too old or too much.
     pub(super) fn trim(&mut self, now_ms: u64, limits: &HistoryLimits) {
         while let Some((seq, client)) = self.order.front() {
@@ -197,6 +212,19 @@ mod tests {
         assert_eq!(ids(&history, 0, Some("4"), 100), [""; 0]);
         assert_eq!(ids(&history, 0, Some("1"), 100), ["2", "3", "4"], "unknown");
         assert!(history.read(0, &LIMITS, "b", None, 9).is_empty());
+    }
+
+    #[test]
+    fn what_was_not_taken_is_not_remembered() {
+        let mut history = History::default();
+        for id in ["1", "2", "3"] {
+            add(&mut history, 0, &LIMITS, "a", id);
+        }
+        history.forget("a", "2");
+        history.forget("b", "2");
+        assert_eq!(ids(&history, 0, None, 9), ["1", "3"]);
+        history.trim(2_000, &LIMITS);
+        assert_eq!(history.figures(), HistoryFigures::default());
     }
 
     #[test]

@@ -54,7 +54,10 @@ pub(super) struct Window {
 
 struct Entry {
     status: Status,
-    since_ms: u64,
+    /// There is room for it: its stage holds.
+    is_taken: bool,
+    /// When it may be forgotten; what `order` says about it otherwise is out of date.
+    until_ms: u64,
     waiting: Vec<Waiting>,
 }
 
@@ -70,6 +73,10 @@ struct Waiting {
 pub(super) struct Due(Vec<(Told, Result<Receipt, Refused>)>);
 
 impl Due {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn tell(self) {
         for (told, what) in self.0 {
             told(what);
@@ -78,7 +85,8 @@ impl Due {
 }
 
 impl Known {
-    /// Enters a message; `true` if it is new and now to be taken.
+    /// Enters a message; `true` if it is new and now to be taken. Nobody is told about a new
+    /// one before [`Known::advance`].
     pub(super) fn enter(
         &mut self,
         window: Window,
@@ -88,19 +96,24 @@ impl Known {
         told: Told,
         due: &mut Due,
     ) -> bool {
-        let now_ms = window.now_ms;
-        self.forget_old(now_ms, window.messages_max);
+        self.forget_old(window, due);
+        let until_ms = window.now_ms + window.length_ms;
         let is_new = !self.entries.contains_key(&key);
         let entry = self.entries.entry(key).or_insert_with(|| Entry {
             status: Status {
                 stage: Stage::Accepted,
                 attempts: 0,
             },
-            since_ms: now_ms,
+            is_taken: false,
+            until_ms,
             waiting: Vec::new(),
         });
         if is_new {
-            self.order.push_back((now_ms + window.length_ms, key));
+            self.order.push_back((until_ms, key));
+        } else if let Stage::Dead { reason } = &entry.status.stage {
+            due.0
+                .push((told, Err(Refused::GivenUp(Arc::clone(reason)))));
+            return false;
         }
         // Sent again and again while the first waits: only so many are told.
         if entry.waiting.len() >= WAITING_MAX {
@@ -119,12 +132,14 @@ impl Known {
 
     /// Enters a message that a recovery found.
     pub(super) fn restore(&mut self, window: Window, key: u128, status: Status) {
-        self.entries.entry(key).or_insert_with(|| Entry {
-            status,
-            since_ms: window.now_ms,
-            waiting: Vec::new(),
-        });
         let until_ms = window.now_ms + window.length_ms;
+        let entry = Entry {
+            status,
+            is_taken: true,
+            until_ms,
+            waiting: Vec::new(),
+        };
+        self.entries.insert(key, entry);
         self.order.push_back((until_ms, key));
     }
 
@@ -132,6 +147,7 @@ impl Known {
     pub(super) fn advance(&mut self, key: u128, stage: Stage, due: &mut Due) {
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.status.stage = stage;
+            entry.is_taken = true;
             entry.collect(due);
         }
     }
@@ -162,24 +178,30 @@ impl Known {
         self.entries.len()
     }
 
-    fn forget_old(&mut self, now_ms: u64, max: usize) {
+    fn forget_old(&mut self, window: Window, due: &mut Due) {
+        let max = window.messages_max;
         // Two per message keep pace with one that comes.
         for _ in 0..2 {
             let Some(&(until_ms, key)) = self.order.front() else {
                 return;
             };
-            if until_ms > now_ms && self.entries.len() < max {
+            if until_ms > window.now_ms && self.entries.len() < max {
                 return;
             }
             self.order.pop_front();
-            let Some(entry) = self.entries.get(&key) else {
+            let count = self.entries.len();
+            let Some(entry) = self.entries.get_mut(&key) else {
                 continue;
             };
-            if entry.is_open() && self.entries.len() < 2 * max {
+            if entry.until_ms != until_ms {
+                continue;
+            }
+            if entry.is_open() && count < 2 * max {
                 // Somebody still waits, or it is not safe yet: it keeps its place.
-                self.order.push_back((until_ms + REPRIEVE_MS, key));
-            } else if entry.since_ms <= now_ms {
-                self.entries.remove(&key);
+                entry.until_ms += REPRIEVE_MS;
+                self.order.push_back((entry.until_ms, key));
+            } else {
+                self.withdraw(key, &Refused::Unavailable, due);
             }
         }
     }
@@ -192,6 +214,9 @@ impl Entry {
 
     /// Moves those who can be told to `due`.
     fn collect(&mut self, due: &mut Due) {
+        if !self.is_taken {
+            return;
+        }
         let stage = &self.status.stage;
         let reached = match stage {
             Stage::Accepted => Some(Level::Accepted),
@@ -226,3 +251,42 @@ const WAITING_MAX: usize = 8;
 
 /// How much longer an unfinished message is remembered at a time.
 const REPRIEVE_MS: u64 = 60_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enter(known: &mut Known, now_ms: u64, key: u128) -> (bool, Due) {
+        let window = Window {
+            now_ms,
+            length_ms: 100,
+            messages_max: 1_000,
+        };
+        let mut due = Due::default();
+        let told = Box::new(|_| {});
+        let is_new = known.enter(window, key, Level::Accepted, &"m".into(), told, &mut due);
+        (is_new, due)
+    }
+
+    #[test]
+    fn a_message_that_was_refused_first_is_remembered_for_the_whole_window() {
+        let mut known = Known::default();
+        assert!(enter(&mut known, 0, 1).0);
+        known.withdraw(1, &Refused::Full, &mut Due::default());
+        assert!(enter(&mut known, 50, 1).0);
+        known.advance(1, Stage::Durable, &mut Due::default());
+        assert!(!enter(&mut known, 120, 1).0, "50 + 100 is not over");
+        assert!(enter(&mut known, 200, 1).0);
+    }
+
+    #[test]
+    fn nobody_is_told_before_a_message_is_taken() {
+        let mut known = Known::default();
+        assert!(enter(&mut known, 0, 1).1.is_empty());
+        assert!(enter(&mut known, 0, 1).1.is_empty(), "sent again meanwhile");
+        let mut due = Due::default();
+        known.advance(1, Stage::Accepted, &mut due);
+        assert_eq!(due.0.len(), 2);
+        assert!(due.0.iter().all(|(_, what)| what.is_ok()));
+    }
+}

@@ -32,10 +32,13 @@ pub(super) struct Item {
     pub(super) held: Option<Arc<Delivery>>,
 }
 
+/// Whose line, and which of theirs.
+pub(super) type LineName = (Arc<str>, Priority);
+
 /// All that waits for one agent.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    lines: HashMap<(Arc<str>, Priority), Line>,
+    lines: HashMap<LineName, Line>,
     /// Clients with a message that may go, by priority.
     ready: [VecDeque<Arc<str>>; 3],
     turn: u8,
@@ -45,18 +48,26 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Line {
     items: VecDeque<Item>,
-    /// Its first message is on its way.
-    is_busy: bool,
+    /// Messages of it that are on their way, from this lane or from one that it was in
+    /// before; what waits does not start before they are settled.
+    busy: u32,
 }
 
 impl Queue {
-    /// Puts a message at the end of its line.
+    /// Puts a message into its line: at the end, unless it comes from another lane and
+    /// younger ones are here already.
     pub(super) fn push(&mut self, item: Item) {
         let name = (Arc::clone(&item.client), item.priority);
         let (client, priority) = name.clone();
         let line = self.lines.entry(name).or_default();
-        let was_ready = line.is_busy || !line.items.is_empty();
-        line.items.push_back(item);
+        let was_ready = line.busy > 0 || !line.items.is_empty();
+        match line.items.back() {
+            Some(last) if last.id > item.id => {
+                let place = line.items.partition_point(|other| other.id < item.id);
+                line.items.insert(place, item);
+            }
+            _ => line.items.push_back(item),
+        }
         self.len += 1;
         if !was_ready {
             self.ready[index(priority)].push_back(client);
@@ -77,7 +88,7 @@ impl Queue {
             .find_map(|place| Some((place, self.ready[place].pop_front()?)))?;
         let line = self.lines.get_mut(&(client, PRIORITIES[place]))?;
         let item = line.items.pop_front()?;
-        line.is_busy = true;
+        line.busy += 1;
         Some(item)
     }
 
@@ -111,24 +122,45 @@ impl Queue {
         }
         let item = line.items.pop_front();
         self.len = self.len.saturating_sub(1);
-        if line.items.is_empty() && !line.is_busy {
+        if line.items.is_empty() && line.busy == 0 {
             self.lines.remove(&name);
             self.ready[index(priority)].retain(|ready| ready != client);
         }
         item
     }
 
-    /// Takes everything that does not travel, in no particular order of lines.
-    pub(super) fn take_all(&mut self) -> Vec<Item> {
-        let mut items = Vec::new();
-        for line in self.lines.values_mut() {
-            items.extend(line.items.drain(..));
-        }
-        self.lines.retain(|_, line| line.is_busy);
+    /// Takes everything that does not travel, line by line, and says which lines have a
+    /// message on its way.
+    pub(super) fn take_lines(&mut self) -> Vec<(LineName, VecDeque<Item>, bool)> {
         self.ready.iter_mut().for_each(VecDeque::clear);
-        self.len = self.len.saturating_sub(items.len());
-        items.sort_by_key(|item| item.id);
-        items
+        let mut taken = Vec::with_capacity(self.lines.len());
+        for (name, line) in std::mem::take(&mut self.lines) {
+            self.len = self.len.saturating_sub(line.items.len());
+            taken.push((name, line.items, line.busy > 0));
+        }
+        taken
+    }
+
+    /// Makes a line wait for a message that is on its way from another lane.
+    pub(super) fn reserve(&mut self, name: &LineName) {
+        let line = self.lines.entry(name.clone()).or_default();
+        line.busy += 1;
+        self.ready[index(name.1)].retain(|ready| *ready != name.0);
+    }
+
+    /// What a line waited for is settled, or comes back as its first.
+    pub(super) fn unreserve(&mut self, name: &LineName, back: Option<Item>) {
+        if let Some(item) = back {
+            self.len += 1;
+            let line = self.lines.entry(name.clone()).or_default();
+            line.items.push_front(item);
+        }
+        self.free(&name.0, name.1, VecDeque::push_front);
+    }
+
+    /// Whether nothing waits, travels, or is on its way from another lane.
+    pub(super) fn is_unused(&self) -> bool {
+        self.len == 0 && self.lines.is_empty()
     }
 
     /// Messages that wait or travel.
@@ -146,7 +178,10 @@ impl Queue {
         let Some(line) = self.lines.get_mut(&name) else {
             return;
         };
-        line.is_busy = false;
+        line.busy = line.busy.saturating_sub(1);
+        if line.busy > 0 {
+            return;
+        }
         if line.items.is_empty() {
             self.lines.remove(&name);
         } else {
@@ -259,5 +294,43 @@ mod tests {
         assert!(queue.remove_first(&client, Priority::Bulk, id(1)).is_some());
         assert!(queue.take().is_none());
         assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn a_line_that_moves_waits_for_what_travels() {
+        let (mut old, mut new) = (Queue::default(), Queue::default());
+        for seq in 1..=3 {
+            old.push(item("a", Priority::Bulk, seq));
+        }
+        let first = old.take().unwrap();
+        for (name, items, is_busy) in old.take_lines() {
+            assert!(is_busy);
+            new.reserve(&name);
+            items.into_iter().for_each(|item| new.push(item));
+        }
+        // One that was taken for the new lane before the others came over.
+        new.push(item("a", Priority::Bulk, 4));
+        assert!(new.take().is_none());
+        old.done(&first.client, first.priority);
+        assert!(old.is_unused());
+        let name = (Arc::clone(&first.client), first.priority);
+        new.unreserve(&name, Some(first));
+        let seqs: Vec<u64> = std::iter::from_fn(|| take_and_settle(&mut new)).collect();
+        assert_eq!(seqs, [1, 2, 3, 4]);
+        assert!(new.is_unused());
+    }
+
+    #[test]
+    fn a_line_that_waits_for_nothing_is_gone() {
+        let mut queue = Queue::default();
+        let name: LineName = ("a".into(), Priority::Bulk);
+        queue.reserve(&name);
+        assert!(!queue.is_unused());
+        queue.unreserve(&name, None);
+        assert!(queue.is_unused());
+        queue.push(item("a", Priority::Bulk, 2));
+        queue.push(item("a", Priority::Bulk, 1));
+        let seqs: Vec<u64> = std::iter::from_fn(|| take_and_settle(&mut queue)).collect();
+        assert_eq!(seqs, [1, 2], "an older one from another lane goes first");
     }
 }

@@ -12,7 +12,7 @@ use super::lane::Item;
 #[derive(Default)]
 pub(super) struct Pending {
     placed: BTreeMap<RecordId, Place>,
-    /// On their way into the outbox, or between two lanes.
+    /// On their way into the outbox.
     unplaced: usize,
 }
 
@@ -46,10 +46,10 @@ impl Pending {
         self.placed.insert(id, place);
     }
 
-    /// A message leaves its lane for another.
-    pub(super) fn unplace(&mut self, id: RecordId) {
-        if self.placed.remove(&id).is_some() {
-            self.unplaced += 1;
+    /// A message goes to another lane.
+    pub(super) fn relocate(&mut self, id: RecordId, lane: &Arc<Lane>) {
+        if let Some(place) = self.placed.get_mut(&id) {
+            place.lane = Arc::clone(lane);
         }
     }
 

@@ -5,30 +5,37 @@ use std::time::Duration;
 
 use outbox::Mark;
 
-use super::{Relay, courier, lock};
+use super::{Relay, backlog, courier, lock};
 
 pub(super) async fn run(relay: Arc<Relay>) {
     let stopping = relay.tasks.stopping();
     let mut sweep = tokio::time::interval(SWEEP);
+    let mut tidy = tokio::time::interval(TIDY);
     let mut logged = (relay.clock.mono_ms(), String::new());
     loop {
         tokio::select! {
-            () = relay.steward.notified() => start_couriers(&relay),
+            () = relay.steward.notified() => start_tasks(&relay),
             _ = sweep.tick() => {
                 relay.sweep();
                 relay.log_figures(&mut logged);
             }
+            _ = tidy.tick() => relay.retire_idle(relay.clock.mono_ms()),
             () = stopping.cancelled() => return,
         }
     }
 }
 
-fn start_couriers(relay: &Arc<Relay>) {
+fn start_tasks(relay: &Arc<Relay>) {
     let lanes = std::mem::take(&mut *lock(&relay.starting));
     for lane in lanes {
         relay
             .tasks
             .spawn("courier", courier::run(Arc::clone(relay), lane));
+    }
+    if relay.has_new_backlog() {
+        relay
+            .tasks
+            .spawn("answers", backlog::run(Arc::clone(relay)));
     }
 }
 
@@ -70,6 +77,9 @@ impl Relay {
         }
     }
 }
+
+/// How often lanes are looked through.
+const TIDY: Duration = Duration::from_secs(60);
 
 /// How often histories and dead letters are looked through.
 const SWEEP: Duration = Duration::from_secs(1);

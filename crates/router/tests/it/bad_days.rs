@@ -199,6 +199,74 @@ fn what_waits_moves_when_its_route_does() {
 }
 
 #[test]
+fn what_travels_when_its_route_moves_stays_before_what_waits() {
+    let folder = tempdir().unwrap();
+    let silent = StratixAgent::start(Behaviour::default()).unwrap();
+    let agent = StratixAgent::start(Behaviour {
+        acks: true,
+        ..Behaviour::default()
+    })
+    .unwrap();
+    let mut first = target(&silent.url("/a"));
+    first.try_timeout = Duration::from_millis(300);
+    let scene = Scene::start(folder.path(), settings(table(&[("", first)])));
+    for n in 0..5 {
+        scene.send_safely("c", &n.to_string(), &format!("text {n}"));
+    }
+    until("the first is on its way", || !data(&silent).is_empty());
+    let moved = settings(table(&[("", target(&agent.url("/a")))]));
+    scene.relay.reconfigure(moved);
+    for n in 5..10 {
+        scene.send_safely("c", &n.to_string(), &format!("text {n}"));
+    }
+    until("everything delivered", || {
+        scene.relay.counters().delivered.value() == 10
+    });
+    let expected: Vec<String> = (0..10).map(|n| format!("text {n}")).collect();
+    assert_eq!(data(&agent), expected);
+    assert_eq!(scene.relay.gauges().pending, 0);
+    assert_eq!(scene.relay.lanes().len(), 1, "the old lane is gone");
+    scene.stop();
+}
+
+#[test]
+fn what_waits_without_a_route_is_a_dead_letter() {
+    let folder = tempdir().unwrap();
+    let scene = Scene::start(folder.path(), settings(table(&[("", target(&absent()))])));
+    scene.send_safely("c", "1", "text");
+    scene.relay.reconfigure(settings(table(&[])));
+    until("given up", || {
+        let status = scene.relay.status("c", "1");
+        status.is_some_and(|status| matches!(status.stage, Stage::Dead { .. }))
+    });
+    assert_eq!(scene.relay.counters().dead_unroutable.value(), 1);
+    assert_eq!(scene.relay.gauges().pending, 0);
+    assert_eq!(told(&scene.send("c", "2", "text")), Err(Refused::NoRoute));
+    // Whoever sends it again hears what became of it.
+    scene
+        .relay
+        .reconfigure(settings(table(&[("", target(&absent()))])));
+    assert!(matches!(
+        told(&scene.send("c", "1", "text")),
+        Err(Refused::GivenUp(_))
+    ));
+    scene.stop();
+}
+
+#[test]
+fn nobody_is_told_that_a_message_was_accepted_before_there_is_room() {
+    let folder = tempdir().unwrap();
+    let mut settings = settings(table(&[("", target(&absent()))]));
+    settings.buffer_size = 1;
+    settings.overflow = Overflow::Reject;
+    settings.level = Level::Accepted;
+    let scene = Scene::start(folder.path(), settings);
+    scene.send_safely("c", "1", "text");
+    assert_eq!(told(&scene.send("c", "2", "text")), Err(Refused::Full));
+    scene.stop();
+}
+
+#[test]
 fn an_agent_that_dies_between_receipt_and_answer_gets_the_message_again() {
     let folder = tempdir().unwrap();
     let agent = StratixAgent::start(Behaviour {

@@ -188,6 +188,25 @@ impl Agents {
         link.changed.notify_one();
     }
 
+    /// The link is not needed for now: it is gone if it is not connected and nobody has
+    /// asked for a connection. Whether it is.
+    pub fn release_resting(&self, link: LinkId) -> bool {
+        let Some(link) = self.get(link) else {
+            return true;
+        };
+        let mut roster = self.roster_mut();
+        let rests = {
+            let mut state = link.state();
+            let rests = state.phase == Phase::Rest && !state.wanted;
+            state.released |= rests;
+            rests
+        };
+        if rests {
+            roster.remove(link.id);
+        }
+        rests
+    }
+
     /// Every link's state and counts, in no particular order.
     pub fn figures(&self) -> Vec<LinkFigures> {
         let links = self.roster().all();
