@@ -25,6 +25,7 @@ mod idle;
 mod outbox;
 mod proc;
 mod reference;
+mod relay;
 mod report;
 mod routes;
 mod server_process;
@@ -54,6 +55,12 @@ enum Command {
     Routes(routes::Options),
     /// Durable records per second, beside Redis and nats-server.
     Outbox(outbox::Options),
+    /// Messages through the relay to an agent and back, at a constant rate.
+    Relay(relay::echo::Options),
+    /// Ten thousand agents, dialled when they are needed.
+    Agents(relay::agents::Options),
+    /// Messages that pile up for an agent that is away.
+    Backlog(relay::backlog::Options),
     /// Runs the reference broadcaster (what the other commands start for themselves).
     Reference(reference::Options),
 }
@@ -82,6 +89,9 @@ fn main() -> anyhow::Result<()> {
         Command::Churn(options) => churn::run(&options),
         Command::Routes(options) => routes::run(&options),
         Command::Outbox(options) => outbox::run(&options),
+        Command::Relay(options) => relay::echo::run(&options),
+        Command::Agents(options) => relay::agents::run(&options),
+        Command::Backlog(options) => relay::backlog::run(&options),
         Command::Reference(options) => reference::run(&options),
     }
 }

@@ -81,7 +81,7 @@ pub(crate) struct Shape {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     say(&proc::describe());
-    let folder = folder(options.folder.as_deref())?;
+    let folder = data_folder(options.folder.as_deref())?;
     say(&format!("records are stored in {}", folder.display()));
     proc::files_max();
     // The servers store where their temporary folders are.
@@ -229,7 +229,8 @@ pub(crate) fn histogram() -> anyhow::Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, 60_000_000, 3).context("latency bounds are wrong")
 }
 
-fn folder(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+/// A folder for what is stored: the one given, or one beside this program.
+pub(crate) fn data_folder(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     let folder = match given {
         Some(folder) => folder.to_owned(),
         None => {
@@ -243,7 +244,7 @@ fn folder(given: Option<&Path>) -> anyhow::Result<PathBuf> {
 }
 
 /// Whether a folder is in memory, where a sync costs nothing.
-fn is_memory(folder: &Path) -> anyhow::Result<bool> {
+pub(crate) fn is_memory(folder: &Path) -> anyhow::Result<bool> {
     let found = rustix::fs::statfs(folder).context("file system is not known")?;
     Ok(found.f_type == TMPFS)
 }

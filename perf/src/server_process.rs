@@ -99,8 +99,8 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts Tidegate with a relay that anybody may use and whose only agent is this one.
-    pub(crate) fn relay(executable: &Path, agent: SocketAddr) -> anyhow::Result<Self> {
+    /// Starts Tidegate with a relay; `relay` is the value of that key of its configuration.
+    pub(crate) fn relay(executable: &Path, relay: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("temporary folder was not made")?;
         let setup = Setup {
             secure: Secure::None,
@@ -108,17 +108,34 @@ impl Server {
             demo: false,
         };
         let mut configuration = configuration(folder.path(), setup)?;
-        writeln!(
-            configuration,
-            "relay: {{ auth: none, rate: {{ per_client: {{ rate: 0 }}, per_agent: {{ rate: 0 }} }}, \
-             routes: [ {{ client_id_prefix: \"client-\", agent: \"ws://{agent}/ws\", \
-             protocol: stratix, acks: true }} ] }}"
-        )?;
+        writeln!(configuration, "relay: {relay}")?;
         let file = folder.path().join("tidegate.yaml");
         fs::write(&file, configuration).context("configuration was not written")?;
         let mut command = Command::new(executable);
         command.arg("-c").arg(&file);
-        Self::start("tidegate", command, folder, false)
+        let mut server = Self::start("tidegate", command, folder, false)?;
+        let socket = server.listening("admin")?;
+        server.admin = Some(Address::new(socket, false)?);
+        Ok(server)
+    }
+
+    /// The folder in which a server that was started here keeps what it stores.
+    pub(crate) fn data_folder(&self) -> anyhow::Result<PathBuf> {
+        let started = self.started.as_ref();
+        let started = started.context("a peer's folder is not known")?;
+        Ok(started.folder.path().join("data"))
+    }
+
+    /// A metric, all its series added up; 0 if there is none.
+    pub(crate) fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let admin = self.admin.as_ref().context("the server has no metrics")?;
+        let response = testkit::http::get(admin.socket, "/metrics", &[])?;
+        ensure!(
+            response.status == 200,
+            "metrics answered {}",
+            response.status
+        );
+        Ok(sum_of(name, &response.text()))
     }
 
     /// Starts the reference broadcaster: this program again, so that its memory
@@ -355,6 +372,16 @@ fn address_of(listener: &str, log: &str) -> Option<SocketAddr> {
     })
 }
 
+/// The sum of a metric's series in an exposition.
+fn sum_of(name: &str, exposition: &str) -> f64 {
+    let values = exposition.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let is_whole = rest.starts_with([' ', '{']);
+        is_whole.then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
+    });
+    values.sum()
+}
+
 /// Name of the file that a server's output goes to.
 const LOG: &str = "output.log";
 
@@ -384,6 +411,15 @@ mod tests {
         assert!("other=http://127.0.0.1:1/,pid=1".parse::<Peer>().is_err());
         assert!("other=ws://127.0.0.1:1/".parse::<Peer>().is_err());
         assert!("o\"r=ws://127.0.0.1:1/,pid=1".parse::<Peer>().is_err());
+    }
+
+    #[test]
+    fn series_of_a_metric_are_added_up() {
+        let text =
+            "# TYPE a_total counter\na_total{b=\"1\"} 2\na_total{b=\"2\"} 3\na_total_2 9\na 1.5\n";
+        assert!((sum_of("a_total", text) - 5.0).abs() < f64::EPSILON);
+        assert!((sum_of("a", text) - 1.5).abs() < f64::EPSILON);
+        assert!(sum_of("b", text).abs() < f64::EPSILON);
     }
 
     #[test]

@@ -5,35 +5,34 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
-use axum::Router;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::routing::any;
-use lifecycle::Tasks;
+use anyhow::{bail, ensure};
 use memchr::memmem;
-use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
 
 use super::load::{Load, Taken, What, Wire};
 use super::{Shape, Subject, Turn};
 use crate::frame::{self, Kind};
 use crate::proc;
+use crate::relay::{Agent, Manner};
 use crate::server_process::{Server, tidegate_executable};
 
 /// A gateway with its clients and their agent.
 pub(super) struct Gateway {
     load: Load<Client>,
     server: Server,
-    /// Runs the agent.
-    _runtime: Runtime,
 }
 
 impl Gateway {
     pub(super) fn start(executable: Option<&Path>, shape: Shape) -> anyhow::Result<Self> {
         let executable = tidegate_executable(executable)?;
-        let runtime = lifecycle::background_runtime(1).context("no runtime")?;
-        let agent = runtime.block_on(agent(&Tasks::new()))?;
-        let server = Server::relay(&executable, agent)?;
+        let agent = Agent::start(Manner::Acknowledges)?;
+        let server = Server::relay(
+            &executable,
+            &format!(
+                "{{ auth: none, rate: {{ per_client: {{ rate: 0 }} }}, routes: [ \
+                 {{ client_id_prefix: \"client-\", agent: \"ws://{agent}/\", protocol: stratix, \
+                 acks: true }} ] }}"
+            ),
+        )?;
         let payload = "x".repeat(shape.size);
         let host = server.address.socket;
         let clients = (0..shape.in_flight).map(|number| Client {
@@ -44,11 +43,7 @@ impl Gateway {
             sent: 0,
         });
         let load = Load::connect(host, 1, clients)?;
-        Ok(Self {
-            load,
-            server,
-            _runtime: runtime,
-        })
+        Ok(Self { load, server })
     }
 }
 
@@ -140,44 +135,6 @@ impl Wire for Client {
         };
         taken(found.length, what)
     }
-}
-
-/// Starts an agent that acknowledges whatever it gets.
-async fn agent(tasks: &Tasks) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0")
-        .await
-        .context("agent was not bound")?;
-    let address = listener.local_addr()?;
-    let upgrade = |upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(take) };
-    let router = Router::new().route("/ws", any(upgrade));
-    tasks.spawn("agent", async move {
-        drop(axum::serve(listener, router).await);
-    });
-    Ok(address)
-}
-
-async fn take(mut socket: WebSocket) {
-    while let Some(Ok(message)) = socket.recv().await {
-        let Message::Text(text) = message else {
-            continue;
-        };
-        let Some(id) = text_after(&text, "\"messageId\":\"") else {
-            continue;
-        };
-        let client = text_after(&text, "\"clientId\":\"").unwrap_or_default();
-        let ack = format!(
-            "{{\"type\":2,\"action\":\"ack\",\"clientId\":\"{client}\",\"messageId\":\"{id}\"}}"
-        );
-        if socket.send(Message::Text(ack.into())).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// What stands between a key and the next quote.
-fn text_after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let start = memmem::find(text.as_bytes(), key.as_bytes())? + key.len();
-    text[start..].split('"').next()
 }
 
 pub(super) const NAME: &str = "tidegate gateway";
