@@ -152,8 +152,11 @@ fn filled_until_trouble(disk: &ModelDisk, operations: u64, trouble: Trouble) -> 
         bench.append(record(key, 12_000));
         let went_well = bench.commit();
         for (key, answer) in bench.answers() {
-            if answer.is_ok() {
-                kept.push(key);
+            match answer {
+                Ok(_) => kept.push(key),
+                // Somebody makes room.
+                Err(AppendError::Busy) => disk.killed(),
+                Err(_) => {}
             }
         }
         if !went_well {
