@@ -19,6 +19,7 @@ pub struct Door {
     by_address: Mutex<HashMap<IpAddr, usize>>,
     rate: Mutex<Bucket>,
     rate_by_address: Mutex<HashMap<IpAddr, Bucket>>,
+    rate_refusals: AtomicU64,
     resident: AtomicU64,
     is_closed: AtomicBool,
 }
@@ -119,6 +120,7 @@ impl Door {
         if !lock(&self.rate).take(door.handshake_rate, door.handshake_burst, now_ms)
             || !self.take_rate_of(place, door, now_ms)
         {
+            self.rate_refusals.fetch_add(1, Ordering::Relaxed);
             return Err(Refusal::Rate);
         }
         if self.connections.fetch_add(1, Ordering::Relaxed) >= limit(door.connections) {
@@ -162,6 +164,24 @@ impl Door {
         self.resident.load(Ordering::Relaxed)
     }
 
+    /// How the rate limits of handshakes stand.
+    pub fn rates(&self, door: &live::Door, now_ms: u64) -> Rates {
+        let buckets = lock(&self.rate_by_address);
+        let (rate, burst) = (
+            door.handshake_rate_per_address,
+            door.handshake_burst_per_address,
+        );
+        let tokens: u64 = buckets
+            .values()
+            .map(|bucket| bucket.left(rate, burst, now_ms))
+            .sum();
+        Rates {
+            addresses: buckets.len(),
+            tokens_average: tokens.checked_div(buckets.len() as u64).unwrap_or(0),
+            refused: self.rate_refusals.load(Ordering::Relaxed),
+        }
+    }
+
     /// Connections that are in.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
@@ -186,6 +206,17 @@ impl Door {
     }
 }
 
+/// How the rate limits of handshakes stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// Addresses whose rate is remembered.
+    pub addresses: usize,
+    /// Handshakes that each of them may make at once, on average.
+    pub tokens_average: u64,
+    /// Handshakes refused since the start.
+    pub refused: u64,
+}
+
 /// A leaky bucket in one number (GCRA): when the next token would be due, in µs.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Bucket {
@@ -206,6 +237,16 @@ impl Bucket {
         }
         self.next_us = next_us;
         true
+    }
+
+    /// Tokens that are left.
+    fn left(self, per_second: u32, burst: u32, now_ms: u64) -> u64 {
+        let interval_us = 1_000_000_u64
+            .checked_div(per_second.into())
+            .unwrap_or(0)
+            .max(1);
+        let owed_us = self.next_us.saturating_sub(now_ms * 1_000);
+        u64::from(burst.max(1)).saturating_sub(owed_us.div_ceil(interval_us))
     }
 
     fn is_full_again(self, now_ms: u64) -> bool {
@@ -247,6 +288,9 @@ mod tests {
         assert!(!bucket.take(10, 3, 1_050));
         assert!(bucket.take(10, 3, 1_100));
         assert!(!bucket.take(10, 3, 1_100));
+        assert_eq!(bucket.left(10, 3, 1_100), 0);
+        assert_eq!(bucket.left(10, 3, 1_250), 1);
+        assert_eq!(bucket.left(10, 3, 9_000), 3);
         assert!((0..1_000).all(|_| bucket.take(0, 0, 1_100)));
     }
 

@@ -15,9 +15,10 @@ pub const PATTERN: &str = "agent.*";
 /// The longest client id in bytes; escaped it still fits a channel name.
 pub const CLIENT_ID_MAX: usize = 80;
 
-/// The channel of a client's agent; `None` if the id is empty or too long.
+/// The channel of a client's agent; `None` if the id is empty, too long, or has control
+/// characters, which would end lines of logs and of what is signed.
 pub fn channel_of(client: &str) -> Option<Channel> {
-    if client.is_empty() || client.len() > CLIENT_ID_MAX {
+    if !is_client_id(client) {
         return None;
     }
     let mut name = String::with_capacity(PREFIX.len() + client.len());
@@ -54,7 +55,11 @@ pub fn client_of(channel: &str) -> Option<String> {
         });
     }
     let client = String::from_utf8(bytes).ok()?;
-    (!client.is_empty() && client.len() <= CLIENT_ID_MAX).then_some(client)
+    is_client_id(&client).then_some(client)
+}
+
+fn is_client_id(client: &str) -> bool {
+    !client.is_empty() && client.len() <= CLIENT_ID_MAX && !client.contains(char::is_control)
 }
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
@@ -93,6 +98,7 @@ mod tests {
         }
         assert_eq!(&*channel_of("client-123").unwrap(), "agent.client-123");
         assert_eq!(channel_of(""), None);
+        assert_eq!(channel_of("a\nb"), None);
         assert_eq!(channel_of(&"x".repeat(CLIENT_ID_MAX + 1)), None);
     }
 
@@ -106,6 +112,7 @@ mod tests {
             "agent.%2",
             "agents.a",
             "agent.%FF",
+            "agent.a%0Ab",
         ] {
             assert_eq!(client_of(channel), None, "{channel}");
         }

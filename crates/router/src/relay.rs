@@ -43,6 +43,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bus::MemoryBus;
 use lifecycle::{Clock, Tasks};
 use outbox::{AppendError, Entry, Outbox, Record, RecordId, State};
@@ -144,7 +146,7 @@ pub type Told = Box<dyn FnOnce(Result<Receipt, Refused>) + Send>;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The client id can't be one.
-    #[error("client id is empty or longer than {max} bytes", max = agent::CLIENT_ID_MAX)]
+    #[error("client id is empty, longer than {max} bytes, or has control characters", max = agent::CLIENT_ID_MAX)]
     ClientId,
     /// The message id can't be one.
     #[error("message id is longer than {max} bytes or has control characters")]
@@ -160,6 +162,9 @@ pub enum Refused {
         /// Most bytes.
         max: usize,
     },
+    /// A binary message whose payload can't be read.
+    #[error("payload of a binary message is not Base64")]
+    Payload,
     /// No rule of the route table matches the client.
     #[error("no route for this client")]
     NoRoute,
@@ -184,7 +189,7 @@ impl Refused {
     /// What clients of the native protocol are told.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::ClientId | Self::MessageId { .. } => ErrorCode::BadRequest,
+            Self::ClientId | Self::MessageId { .. } | Self::Payload => ErrorCode::BadRequest,
             Self::TooLarge { .. } => ErrorCode::LimitExceeded,
             Self::NoRoute => ErrorCode::NotAvailable,
             Self::TooMany | Self::Full => ErrorCode::TooManyRequests,
@@ -198,6 +203,7 @@ impl Refused {
             Self::TooMany | Self::Full | Self::Unavailable => false,
             Self::ClientId
             | Self::MessageId { .. }
+            | Self::Payload
             | Self::TooLarge { .. }
             | Self::NoRoute
             | Self::Failed(_)
@@ -278,7 +284,7 @@ impl Relay {
     /// Messages of one client and priority are delivered in the order of these calls.
     pub fn submit(self: &Arc<Self>, submission: Submission, told: Told) {
         let settings = self.settings.load();
-        let size = submission.message.data.len();
+        let size = payload_len(&submission.message);
         self.counters.received.one();
         self.counters.bytes_received.add(size as u64);
         if size > LARGE {
@@ -458,6 +464,9 @@ impl Relay {
                 max: settings.message_size_max,
             };
             return refuse(&self.counters.refused_invalid, refused);
+        }
+        if message.kind == Kind::Binary && STANDARD.decode(&message.data).is_err() {
+            return refuse(&self.counters.refused_invalid, Refused::Payload);
         }
         let now_ms = self.clock.mono_ms();
         if is_over(&self.client_lines, client, now_ms) {
@@ -672,6 +681,23 @@ impl Relay {
         if let Ok(json) = serde_json::to_vec(message) {
             let limits = &settings.history;
             lock(&self.history).add(now_ms, limits, client, message_id, json.into());
+        }
+    }
+}
+
+/// Bytes of a payload, which is Base64 in a binary message (`contracts`: relay 1.7).
+fn payload_len(message: &Message) -> usize {
+    let data = &message.data;
+    match message.kind {
+        Kind::Text | Kind::Control => data.len(),
+        Kind::Binary => {
+            let padding = data
+                .bytes()
+                .rev()
+                .take(2)
+                .filter(|byte| *byte == b'=')
+                .count();
+            (data.len() / 4 * 3).saturating_sub(padding)
         }
     }
 }

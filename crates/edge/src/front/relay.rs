@@ -2,6 +2,7 @@
 //! relay 1.2, 1.7; architecture: listeners).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use auth::signature::{Content, SignatureMode, Signed};
 use bytes::Bytes;
@@ -42,28 +43,21 @@ pub(super) async fn answer(asked: Asked, path: &str) -> Result<Reply, Asked> {
     })
 }
 
-/// The checks before an upgrade come in the order of the contract: client id, token,
-/// rate, number of connections.
+/// The checks come in the order of the contract: client id, token, rate, number of
+/// connections, and what belongs to the upgrade itself.
 async fn upgrade(asked: Asked) -> Reply {
-    let accept = match websocket::accept_key(&asked) {
-        Ok(accept) => accept,
-        Err(reply) => return reply,
-    };
-    if !origin::is_admitted(&asked.live, asked.request.headers()) {
-        return refused(
-            &asked,
-            StatusCode::FORBIDDEN,
-            "origin",
-            "origin is not allowed",
-        );
-    }
     let Some(client) = decoded(&asked, "clientId").filter(|client| !client.is_empty()) else {
         let status = StatusCode::BAD_REQUEST;
         return refused(&asked, status, "client_id", "clientId required");
     };
     let Some(channel) = agent::channel_of(&client) else {
         let status = StatusCode::BAD_REQUEST;
-        return refused(&asked, status, "client_id", "clientId is too long");
+        return refused(
+            &asked,
+            status,
+            "client_id",
+            "clientId is too long, or has control characters",
+        );
     };
     let mut claims = match identify(&asked, &client, true).await {
         Ok(claims) => claims,
@@ -78,6 +72,18 @@ async fn upgrade(asked: Asked) -> Reply {
     let pass = match asked.front.door.admit(&asked.live, address, now_ms) {
         Ok(pass) => pass,
         Err(refusal) => return turned_away(&asked, &refusal),
+    };
+    if !origin::is_admitted(&asked.live, asked.request.headers()) {
+        return refused(
+            &asked,
+            StatusCode::FORBIDDEN,
+            "origin",
+            "origin is not allowed",
+        );
+    }
+    let accept = match websocket::accept_key(&asked) {
+        Ok(accept) => accept,
+        Err(reply) => return reply,
     };
     let history_max = asked.live.relay.as_ref().map_or(0, |live| live.history_max);
     let stratix = Stratix {
@@ -145,26 +151,22 @@ async fn submit(mut asked: Asked, relay: &Arc<Relay>) -> Reply {
     let Some(live) = &asked.live.relay else {
         return refused(&asked, StatusCode::NOT_FOUND, "path", "not found");
     };
+    // Nobody makes us read a body who has shown nothing: a signature covers the body, a
+    // token comes before it.
+    let is_signed = live.signatures.is_some() && asked.request.headers().contains_key(SIGNATURE);
+    if !live.is_open
+        && !is_signed
+        && let Err(reply) = verified(&asked, false).await
+    {
+        return reply;
+    }
     let limit = live
         .message_size_max
         .saturating_mul(2)
         .saturating_add(65_536);
-    let deadline = asked.live.door.handshake_timeout;
-    let body = Limited::new(asked.request.body_mut(), limit).collect();
-    let body = match tokio::time::timeout(deadline, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            let status = StatusCode::PAYLOAD_TOO_LARGE;
-            return refused(&asked, status, "body_size", "request is too large");
-        }
-        Ok(Err(_)) => {
-            let status = StatusCode::BAD_REQUEST;
-            return refused(&asked, status, "body", "body could not be read");
-        }
-        Err(_elapsed) => {
-            let status = StatusCode::REQUEST_TIMEOUT;
-            return refused(&asked, status, "body_timeout", "body took too long");
-        }
+    let body = match body_of(&mut asked, limit).await {
+        Ok(body) => body,
+        Err(reply) => return reply,
     };
     let inbound = match Inbound::parse(&body) {
         Ok(inbound) if is_relayed(inbound.message.kind) => inbound,
@@ -214,7 +216,13 @@ async fn submit(mut asked: Asked, relay: &Arc<Relay>) -> Reply {
             let _unwanted = tell.send(outcome);
         }),
     );
-    match told_later.await {
+    let Ok(told) = tokio::time::timeout(TOLD_WITHIN, told_later).await else {
+        // It is taken, and goes on its way.
+        let status = StatusCode::GATEWAY_TIMEOUT;
+        let text = "message was taken, but has not got as far as was asked for yet";
+        return refused(&asked, status, "relay_timeout", text);
+    };
+    match told {
         Ok(Ok(receipt)) => {
             let body = receipt_json(&receipt);
             let mut reply = reply::content("application/json", body);
@@ -223,7 +231,9 @@ async fn submit(mut asked: Asked, relay: &Arc<Relay>) -> Reply {
         }
         Ok(Err(refusal)) => {
             let status = match refusal {
-                Refused::ClientId | Refused::MessageId { .. } => StatusCode::BAD_REQUEST,
+                Refused::ClientId | Refused::MessageId { .. } | Refused::Payload => {
+                    StatusCode::BAD_REQUEST
+                }
                 Refused::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 Refused::NoRoute => StatusCode::NOT_FOUND,
                 Refused::TooMany => StatusCode::TOO_MANY_REQUESTS,
@@ -235,6 +245,27 @@ async fn submit(mut asked: Asked, relay: &Arc<Relay>) -> Reply {
         Err(_) => {
             let status = StatusCode::SERVICE_UNAVAILABLE;
             refused(&asked, status, "relay", "the gateway is stopping")
+        }
+    }
+}
+
+/// Reads a body of at most `limit` bytes.
+async fn body_of(asked: &mut Asked, limit: usize) -> Result<Bytes, Reply> {
+    let deadline = asked.live.door.handshake_timeout;
+    let body = Limited::new(asked.request.body_mut(), limit).collect();
+    match tokio::time::timeout(deadline, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            Err(refused(asked, status, "body_size", "request is too large"))
+        }
+        Ok(Err(_)) => {
+            let status = StatusCode::BAD_REQUEST;
+            Err(refused(asked, status, "body", "body could not be read"))
+        }
+        Err(_elapsed) => {
+            let status = StatusCode::REQUEST_TIMEOUT;
+            Err(refused(asked, status, "body_timeout", "body took too long"))
         }
     }
 }
@@ -302,7 +333,7 @@ async fn authorize(
         header("x-relay-key"),
         header("x-relay-timestamp").and_then(|text| text.parse().ok()),
         header("x-relay-nonce"),
-        header("x-relay-signature"),
+        header(SIGNATURE),
     );
     let deny = |text: &str| {
         relay.counters().refused_signature.one();
@@ -339,25 +370,36 @@ async fn identify(asked: &Asked, client: &str, in_query: bool) -> Result<Connect
             ..ConnectionClaims::default()
         });
     }
-    let deny = || {
-        let status = StatusCode::UNAUTHORIZED;
-        refused(asked, status, "token_invalid", "unauthorized")
-    };
+    let claims = verified(asked, in_query).await?;
+    if claims.user == client {
+        Ok(claims)
+    } else {
+        Err(unauthorized(asked))
+    }
+}
+
+fn unauthorized(asked: &Asked) -> Reply {
+    let status = StatusCode::UNAUTHORIZED;
+    refused(asked, status, "token_invalid", "unauthorized")
+}
+
+/// What the request's token says, whoever's it is.
+async fn verified(asked: &Asked, in_query: bool) -> Result<ConnectionClaims, Reply> {
     let headers = asked.request.headers();
     let token = bearer(headers)
         .map(str::to_owned)
         .or_else(|| offered_token(headers)?.ok())
         .or_else(|| in_query.then(|| decoded(asked, "token")).flatten())
-        .ok_or_else(deny)?;
+        .ok_or_else(|| unauthorized(asked))?;
     match asked.front.fleet.gate().connection(&token).await {
-        Ok(claims) if claims.user == client => Ok(claims),
+        Ok(claims) => Ok(claims),
         Err(TokenError::Unavailable(_)) => {
             let status = StatusCode::SERVICE_UNAVAILABLE;
             let text = "token can't be checked at the moment";
             Err(refused(asked, status, "token_unavailable", text))
         }
-        Ok(_) | Err(TokenError::Expired | TokenError::Invalid(_) | TokenError::Revoked) => {
-            Err(deny())
+        Err(TokenError::Expired | TokenError::Invalid(_) | TokenError::Revoked) => {
+            Err(unauthorized(asked))
         }
     }
 }
@@ -368,6 +410,8 @@ fn metrics(asked: &Asked, relay: &Relay) -> Value {
     let gauges = relay.gauges();
     let mega = |bytes: u64| bytes / (1024 * 1024);
     let (used, limit) = (asked.front.door.resident(), asked.live.door.memory);
+    let now_ms = asked.front.clock.mono_ms();
+    let rates = asked.front.door.rates(&asked.live.door, now_ms);
     json!({
         "connectionsTotal": counters.connections.value(),
         "connectionsActive": relay.connections(),
@@ -379,7 +423,7 @@ fn metrics(asked: &Asked, relay: &Relay) -> Value {
         "uptimeSeconds": asked.front.clock.elapsed().as_secs(),
         "largeMessages": counters.large.value(),
         "largeMessageBytes": counters.large_bytes.value(),
-        "rateLimitExceeded": counters.refused_rate.value(),
+        "rateLimitExceeded": counters.refused_rate.value() + rates.refused,
         "currentConnections": relay.connections(),
         "openclawConnections": relay.agent_totals().up,
         "memoryUsedMB": mega(used),
@@ -387,10 +431,21 @@ fn metrics(asked: &Asked, relay: &Relay) -> Value {
         "memoryPercent": used.saturating_mul(100).checked_div(limit).unwrap_or(0),
         "heapAllocMB": mega(used),
         "heapSysMB": mega(used),
+        // What this process has instead of goroutines.
+        "numGoroutine": asked.front.tasks.running(),
+        "rateLimitClients": rates.addresses,
+        "rateLimitAvgTokens": rates.tokens_average,
+        "rateLimitQPS": asked.live.door.handshake_rate_per_address,
         "historyClients": gauges.history_clients,
         "historyMessages": gauges.history_messages,
     })
 }
+
+/// The header whose presence says that a request is signed.
+const SIGNATURE: &str = "x-relay-signature";
+
+/// How long a request waits until its message has got as far as it asked for.
+const TOLD_WITHIN: Duration = Duration::from_secs(30);
 
 fn turned_away(asked: &Asked, refusal: &Refusal) -> Reply {
     let status = refusal.status();

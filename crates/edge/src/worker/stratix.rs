@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use auth::signature::{Content, Signed};
+use auth::signature::{Content, SignatureMode, Signed};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -80,7 +80,10 @@ impl Worker {
         relay.client_came(&client);
         let Some(wanted) = wanted else { return };
         let found = relay.history(&client, wanted.after.as_deref(), wanted.limit);
-        for message in &found {
+        let sizes = found.iter().map(|message| message.json.len());
+        let count = fitting(sizes, HISTORY_BYTES_MAX - NOTICE_MAX);
+        let found = found.get(found.len() - count..).unwrap_or_default();
+        for message in found {
             self.send_text(slot, &message.json);
         }
         let oldest = found.first().map(|message| &*message.message_id);
@@ -129,6 +132,20 @@ impl Worker {
         let Some(limits) = self.live.relay.as_ref().map(|relay| relay.chunks) else {
             return;
         };
+        if self.needs_signatures() {
+            // A frame of bytes has no place for a signature, so nothing of it is kept.
+            if let Some(relay) = &self.relay {
+                relay.counters().refused_signature.one();
+            }
+            let refusal = Refusal::Unsigned;
+            let text = refusal.to_string();
+            return self.tell_refused(slot, "", refusal.code(), &text, refusal.is_final());
+        }
+        if self.registers.door.is_out_of_memory(self.live.door.memory) {
+            let refusal = self.full();
+            let text = refusal.to_string();
+            return self.tell_refused(slot, "", refusal.code(), &text, refusal.is_final());
+        }
         let now_ms = self.now.mono_ms;
         let Some(own) = self.stratix(slot) else {
             return;
@@ -188,7 +205,7 @@ impl Worker {
 
     /// Hands a message of the native protocol to the relay.
     pub(super) fn submit(&mut self, slot: u32, via: Via, data: &Bytes) {
-        let parsed = match data.trim_ascii_start().first() {
+        let parsed: Result<Inbound, ErrorCode> = match data.trim_ascii_start().first() {
             Some(b'"') => serde_json::from_slice::<String>(data)
                 .map(|text| Inbound {
                     message: Message {
@@ -201,17 +218,22 @@ impl Worker {
             _ => Inbound::parse(data).map_err(|_| ErrorCode::BadRequest),
         };
         let handed = match parsed {
-            Ok(inbound) if !is_relayed(inbound.message.kind) => Err(ErrorCode::BadRequest),
+            Ok(inbound) if !is_relayed(inbound.message.kind) => {
+                self.note_invalid();
+                Err(ErrorCode::BadRequest)
+            }
             Ok(inbound) => self
                 .hand_in(slot, inbound, Ticket::Native(via))
                 .map_err(|refusal| refusal.code()),
-            Err(code) => Err(code),
-        };
-        if let Err(code) = handed {
-            self.note_invalid();
-            if let Some(connection) = self.connections.get_mut(slot) {
-                connection.session.told(via, Err(code), &mut self.outputs);
+            Err(code) => {
+                self.note_invalid();
+                Err(code)
             }
+        };
+        if let Err(code) = handed
+            && let Some(connection) = self.connections.get_mut(slot)
+        {
+            connection.session.told(via, Err(code), &mut self.outputs);
         }
     }
 
@@ -220,7 +242,7 @@ impl Worker {
             return Err(Refusal::Relay(Refused::Unavailable));
         };
         if self.registers.door.is_out_of_memory(self.live.door.memory) {
-            return Err(Refusal::Relay(Refused::Full));
+            return Err(self.full());
         }
         let Some(client) = self.connections.get(slot).and_then(user) else {
             return Err(Refusal::Relay(Refused::ClientId));
@@ -245,6 +267,21 @@ impl Worker {
             Box::new(move |told| inbox.post(Mail::Told(key, ticket, told))),
         );
         Ok(())
+    }
+
+    /// Memory is short.
+    fn full(&self) -> Refusal {
+        if let Some(relay) = &self.relay {
+            relay.counters().refused_full.one();
+        }
+        Refusal::Relay(Refused::Full)
+    }
+
+    fn needs_signatures(&self) -> bool {
+        let relay = self.live.relay.as_ref();
+        relay
+            .and_then(|relay| relay.signatures.as_ref())
+            .is_some_and(|signatures| signatures.mode() == SignatureMode::Required)
     }
 
     /// Passes on what became of a message.
@@ -301,8 +338,12 @@ impl Worker {
         self.mark_dirty(slot);
     }
 
-    /// Sends a WebSocket ping.
+    /// Sends a WebSocket ping, and drops messages in pieces that have become too old.
     pub(super) fn ping_peer(&mut self, slot: u32) {
+        let now_ms = self.now.mono_ms;
+        if let Some(own) = self.stratix(slot) {
+            let _expired = own.chunks.expire(now_ms);
+        }
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -383,9 +424,11 @@ fn check_signature(
         &inbound.signature,
         inbound.timestamp_ms(),
     ) else {
+        let has_parts = inbound.signature.is_some() || inbound.key_id.is_some();
         return match signatures.mode() {
-            auth::signature::SignatureMode::Required => Err(Refusal::Unsigned),
-            _ => Ok(()),
+            SignatureMode::Off => Ok(()),
+            SignatureMode::Optional if !has_parts => Ok(()),
+            SignatureMode::Optional | SignatureMode::Required => Err(Refusal::Unsigned),
         };
     };
     let content = Content {
@@ -413,6 +456,17 @@ fn is_intact(whole: &Assembled) -> bool {
     })
 }
 
+/// How many messages fit, the newest first.
+fn fitting(sizes: impl DoubleEndedIterator<Item = usize>, bytes_max: usize) -> usize {
+    let mut left = bytes_max;
+    let fits = sizes.rev().take_while(|size| {
+        let rest = left.checked_sub(size + FRAME_OVERHEAD);
+        left = rest.unwrap_or(0);
+        rest.is_some()
+    });
+    fits.count()
+}
+
 /// What a native client's rpc is answered with.
 pub(crate) fn receipt_json(receipt: &Receipt) -> Bytes {
     let mut json = serde_json::json!({
@@ -430,5 +484,25 @@ fn user(connection: &Connection) -> Option<Arc<str>> {
     Some(Arc::from(&*identity.user))
 }
 
+/// More than the head of a frame takes.
+const FRAME_OVERHEAD: usize = 16;
+
+/// More than the notice behind a history takes.
+const NOTICE_MAX: usize = 4_096;
+
 /// A history may be larger than the queue of a client may be otherwise.
 const HISTORY_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_messages_of_a_history_are_told_if_not_all_fit() {
+        let count = |bytes| fitting([100, 10, 20].into_iter(), bytes);
+        assert_eq!(count(130 + 3 * FRAME_OVERHEAD), 3);
+        assert_eq!(count(129 + 3 * FRAME_OVERHEAD), 2);
+        assert_eq!(count(20 + FRAME_OVERHEAD), 1);
+        assert_eq!(count(0), 0);
+    }
+}

@@ -152,8 +152,12 @@ impl Worker {
             if out.is_empty() && !connection.link.has_pending() {
                 break;
             }
-            let Ok(wrote) = connection.link.write(out) else {
-                return false;
+            let wrote = match connection.link.write(out) {
+                Ok(wrote) => wrote,
+                Err(error) => {
+                    log_write_error(connection, &error);
+                    return false;
+                }
             };
             self.tally.bytes_sent += wrote.taken as u64;
             progressed |= wrote.progressed;
@@ -199,6 +203,17 @@ impl Worker {
             }
             Stage::Closing | Stage::Lingering => true,
         }
+    }
+}
+
+/// The seed's line (`contracts`: relay 1.8), for clients of the relay that were not about to
+/// go anyhow.
+fn log_write_error(connection: &Connection, error: &std::io::Error) {
+    if connection.stratix.is_some()
+        && connection.stage == Stage::Open
+        && let Some(identity) = connection.session.identity()
+    {
+        tracing::error!("Write error: connId={}, err={error}", identity.user);
     }
 }
 

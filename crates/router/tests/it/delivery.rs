@@ -106,11 +106,12 @@ fn what_can_not_be_taken_is_refused_with_the_reason() {
         refused("client-2", "1", &"x".repeat(100_001)),
         Err(Refused::TooLarge { .. })
     ));
+    assert_eq!(refused("client-2\n", "1", "x"), Err(Refused::ClientId));
     assert!(refused("client-3", "1", "x").is_ok());
     assert!(refused("client-3", "2", "x").is_ok());
     assert_eq!(refused("client-3", "3", "x"), Err(Refused::TooMany));
     // A message that was refused may come again.
     assert_eq!(scene.relay.status("client-3", "3"), None);
-    assert_eq!(scene.relay.counters().failed(), 6);
+    assert_eq!(scene.relay.counters().failed(), 7);
     scene.stop();
 }
