@@ -38,6 +38,8 @@ pub struct AgentsConfig {
     pub reconnect_max: Duration,
     /// After so much silence a Stratix agent is pinged, and after as much again it is lost.
     pub keepalive: Duration,
+    /// How long an agent's socket may take nothing while something waits for it.
+    pub write_stall: Duration,
     /// Who we are to `OpenClaw` gateways.
     pub identity: Arc<Identity>,
     /// For the spread of waits.
@@ -49,13 +51,15 @@ pub struct AgentsConfig {
 }
 
 impl AgentsConfig {
-    /// The defaults: 10,000 connections, 1 s to 30 s, keepalive 30 s, 16 MiB and 64 MiB.
+    /// The defaults: 10,000 connections, 1 s to 30 s, keepalive and writes 30 s, 16 MiB and
+    /// 64 MiB.
     pub fn new(identity: Arc<Identity>, seed: u64) -> Self {
         Self {
             connections_max: 10_000,
             reconnect_min: Duration::from_secs(1),
             reconnect_max: Duration::from_secs(30),
             keepalive: Duration::from_secs(30),
+            write_stall: Duration::from_secs(30),
             identity,
             seed,
             write_queue_bytes: 16 * 1024 * 1024,
@@ -292,6 +296,10 @@ impl Agents {
 
     pub(super) fn keepalive_ms(&self) -> u64 {
         u64::try_from(self.config.keepalive.as_millis()).unwrap_or(u64::MAX / 4)
+    }
+
+    pub(super) fn write_stall_ms(&self) -> u64 {
+        u64::try_from(self.config.write_stall.as_millis()).unwrap_or(u64::MAX / 4)
     }
 
     /// Ends when connections are to be closed.

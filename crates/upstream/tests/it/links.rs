@@ -124,6 +124,21 @@ async fn a_silent_agent_is_pinged_and_a_dead_one_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_was_quiet_for_long_is_not_stalled() {
+    let agent = StratixAgent::start(Behaviour::default()).unwrap();
+    let stage = Stage::with(|config| {
+        config.keepalive = Duration::from_millis(100);
+        config.write_stall = Duration::from_millis(50);
+    });
+    let link = stage.connect(&target(&agent, "/a"));
+    agent
+        .wait("three pings", |ledger| ledger.pings >= 3)
+        .unwrap();
+    assert_eq!(stage.deliver(link, "m1").await, Outcome::Delivered);
+    assert_eq!(stage.ear.wait("nothing", |_| true).downs, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_is_too_large_closes_with_1009() {
     let agent = StratixAgent::start(Behaviour {
         greeting_len: Some(2000),

@@ -66,7 +66,7 @@ struct Session<'a> {
     heard_ms: u64,
     /// When we asked for a sign of life.
     pinged_ms: Option<u64>,
-    /// When the socket last took something, or had nothing to take.
+    /// When the socket last took something, or began to have something to take.
     wrote_ms: u64,
     out: Outgoing,
     /// For each delivery the position of its first byte, or an earlier one.
@@ -160,9 +160,7 @@ impl<'a> Session<'a> {
             self.watch_need(now_ms);
         }
         let backlog = self.out.backlog();
-        if backlog == 0 {
-            self.wrote_ms = now_ms;
-        } else if now_ms >= self.wrote_ms + WRITE_STALL_MS {
+        if backlog > 0 && now_ms >= self.wrote_ms + self.agents.write_stall_ms() {
             self.end(format!("{backlog} bytes were not taken in time"));
         }
         if let Some(closing) = &self.closing
@@ -209,9 +207,11 @@ impl<'a> Session<'a> {
         match output {
             Output::Frame(text) => self.push(OpCode::Text, text.as_bytes()),
             Output::Watched { tag, text } => {
-                if self.closing.is_none()
-                    && let Err(error) = self.out.push_watched(tag, &text)
-                {
+                if self.closing.is_some() {
+                    return;
+                }
+                self.waits_from_now();
+                if let Err(error) = self.out.push_watched(tag, &text) {
                     self.end(format!("no random numbers: {error}"));
                 }
             }
@@ -269,9 +269,6 @@ struct Wire {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
-
-/// How long the socket may take nothing while something waits.
-const WRITE_STALL_MS: u64 = 30_000;
 
 /// The longest sleep; the loop looks at its timers at least that often.
 const WAIT_MAX_MS: u64 = 3_600_000;

@@ -122,10 +122,19 @@ impl Session<'_> {
 
     /// Queues a frame; after the close frame there are none.
     pub(super) fn push(&mut self, opcode: OpCode, payload: &[u8]) {
-        if self.closing.is_none()
-            && let Err(error) = self.out.push(opcode, payload)
-        {
+        if self.closing.is_some() {
+            return;
+        }
+        self.waits_from_now();
+        if let Err(error) = self.out.push(opcode, payload) {
             self.end(format!("no random numbers: {error}"));
+        }
+    }
+
+    /// What is queued next finds the socket at rest, however long that was, not stalled.
+    pub(super) fn waits_from_now(&mut self) {
+        if self.out.backlog() == 0 {
+            self.wrote_ms = self.agents.now().mono_ms;
         }
     }
 

@@ -8,7 +8,7 @@ use super::super::super::Peer;
 use super::super::super::peer::Input;
 use super::super::super::pool::Cause;
 use super::super::Phase;
-use super::{Session, WRITE_STALL_MS, millis};
+use super::{Session, millis};
 
 impl Session<'_> {
     /// Timers of the peer and of the connection.
@@ -95,7 +95,7 @@ impl Session<'_> {
     pub(super) fn due_ms(&self) -> u64 {
         let mut due_ms = self.peer.deadline_ms();
         if self.out.backlog() > 0 {
-            due_ms = due_ms.min(self.wrote_ms + WRITE_STALL_MS);
+            due_ms = due_ms.min(self.wrote_ms + self.agents.write_stall_ms());
         }
         if let Some(closing) = &self.closing {
             return due_ms.min(closing.due_ms);
