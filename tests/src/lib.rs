@@ -11,6 +11,7 @@
 
 pub mod config;
 pub mod drain;
+pub mod kill;
 pub mod openclaw;
 pub mod reload;
 pub mod stratix;

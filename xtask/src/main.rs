@@ -13,6 +13,7 @@ mod autobahn;
 mod ci;
 mod deps;
 mod house;
+mod kill;
 mod openclaw;
 mod run;
 mod suites;
@@ -48,6 +49,8 @@ enum Command {
     Autobahn(autobahn::Arguments),
     /// Runs the relay against a real OpenClaw gateway from npm, with a stub for its model
     Openclaw,
+    /// Kills the gateway a thousand times under load; what it acknowledged must all arrive
+    Kill(kill::Arguments),
     /// Checks the house rules only (seconds, no build)
     House,
 }
@@ -67,6 +70,7 @@ fn main() -> anyhow::Result<ExitCode> {
             });
         }
         Command::Openclaw => openclaw::run(&mut report),
+        Command::Kill(arguments) => return kill::run(&arguments),
         Command::House => house::check(&mut report),
     }
     Ok(report.finish())

@@ -7,6 +7,7 @@
 mod bad_input;
 mod doors;
 mod drain;
+mod kill;
 mod live;
 mod operators;
 mod reload;
