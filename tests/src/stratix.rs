@@ -56,6 +56,12 @@ impl StratixClient {
         Ok(())
     }
 
+    /// Sends a binary frame.
+    pub fn send_bytes(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.socket.send(Message::binary(bytes.to_vec()))?;
+        Ok(())
+    }
+
     /// Waits for the acknowledgement of a message at a level.
     ///
     /// # Errors
