@@ -5,7 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use auth::settings::Secret;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::{Map, Value as Json};
 
 use super::{RouteJsonError, kind};
@@ -85,8 +87,13 @@ impl<'de, S: FnMut(usize, Written) -> bool> Visitor<'de> for File<'_, S> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> Result<(), A::Error> {
+        let mut seen = false;
         while let Some(part) = input.next_key::<String>()? {
             match part.as_str() {
+                // Which list is meant nobody can tell, and their routes would share numbers.
+                "routes" if std::mem::replace(&mut seen, true) => {
+                    return Err(A::Error::custom("the key \"routes\" stands twice"));
+                }
                 "routes" => input.next_value_seed(List {
                     sink: self.sink,
                     unknown: self.unknown,

@@ -160,3 +160,15 @@ fn keys_have_the_names_of_the_file() {
         assert_eq!(key_in_file(ours), theirs);
     }
 }
+
+#[test]
+fn two_lists_of_routes_are_refused() {
+    let file = br#"{"routes": [7], "routes": [7]}"#;
+    let mut told = 0;
+    let read = routes(file, |_, _| {
+        told += 1;
+        true
+    });
+    assert!(matches!(read, Err(RouteJsonError::Syntax { .. })));
+    assert_eq!(told, 1);
+}
