@@ -249,6 +249,7 @@ impl Peer {
             Some("shutdown") => self.shutdown(frame, out),
             Some("tick") => {
                 self.runs.retire(now.mono_ms.saturating_sub(RUN_MS));
+                self.look_after_stale(None);
                 self.read_backlog(now, out);
             }
             _ => {}

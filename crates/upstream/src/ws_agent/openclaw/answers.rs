@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::Peer;
 use super::catch_up::Question;
 use super::frame::{self, Chat, Frame, RunState};
-use super::keys::escaped;
+use super::keys::{escaped, first_name};
 use super::runs::stale;
 use crate::ws_agent::openclaw::send::ended;
 use crate::ws_agent::peer::{Now, Output};
@@ -40,7 +40,9 @@ impl Peer {
         let Some(run) = chat.run_id.as_deref() else {
             return;
         };
+        let run = self.own_name(run);
         let session = chat.session_key.as_deref().unwrap_or_default();
+        let before = self.backlog.len();
         match chat.state.as_deref() {
             Some("status") => self.begun(run),
             Some("delta") => {
@@ -54,7 +56,7 @@ impl Peer {
                     let text = message.text().to_owned();
                     self.tell(run, session, AnswerKind::Final, text, out);
                 }
-                None => self.ended_mutely(now, run, session, out),
+                None => self.ended_mutely(run, session),
             },
             Some("aborted") => {
                 let text = chat.error_message.unwrap_or_default();
@@ -66,6 +68,18 @@ impl Peer {
             }
             _ => {}
         }
+        if self.backlog.len() > before {
+            self.read_backlog(now, out);
+        }
+    }
+
+    /// The name under which we know a run that had to be renamed; others keep theirs.
+    fn own_name<'a>(&self, run: &'a str) -> &'a str {
+        let known = |name: &&str| self.runs.get(name).is_some() || self.told.get(*name).is_some();
+        if known(&run) {
+            return run;
+        }
+        first_name(run).filter(known).unwrap_or(run)
     }
 
     fn begun(&mut self, run: &str) {
@@ -76,7 +90,7 @@ impl Peer {
 
     /// An end without a message is no answer. A run that had not begun waits in the queue of
     /// its session; one that had, or that waited, has nothing to say.
-    fn ended_mutely(&mut self, now: Now, run: &str, session: &str, out: &mut Vec<Output>) {
+    fn ended_mutely(&mut self, run: &str, session: &str) {
         let Some(open) = self.runs.get_mut(run) else {
             if self.told.get(run).is_none() {
                 let first = self.runs.first_renamed(session, self.boot.as_ref());
@@ -99,7 +113,6 @@ impl Peer {
                 text: None,
                 busy: false,
             });
-            self.read_backlog(now, out);
         }
     }
 
@@ -206,7 +219,11 @@ impl Peer {
         let Some(addressee) = self.addressee(run, session) else {
             return;
         };
-        self.runs.end(&addressee.run);
+        if let Some(ended) = self.runs.end(&addressee.run)
+            && stale(&ended, self.boot.as_ref())
+        {
+            self.look_after_stale(Some(&ended.session));
+        }
         self.told.insert(addressee.run.clone(), ());
         if *addressee.run != *run {
             self.told.insert(run.into(), ());

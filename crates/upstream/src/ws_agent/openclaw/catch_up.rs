@@ -6,7 +6,9 @@
 //!
 //! A gateway that is killed forgets messages that it has acknowledged but not written down.
 //! One that another life of it acknowledged and that it does not have any more is sent again;
-//! one that it has is worked on under an id that we do not know.
+//! one that it has is worked on under an id that we do not know. What waited in its queue it
+//! has, but never runs, nor takes again under the same key: that is sent under another one. It
+//! says so only some time after its start, so that such runs are looked after at every tick.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::frame::{self, Failure, History};
+use super::keys::{renewed, unnamed};
 use super::runs::stale;
 use super::{Peer, Phase, Purpose, QUESTION_MS};
 use crate::ws_agent::AnswerKind;
@@ -100,6 +103,18 @@ impl Peer {
         self.read_backlog(now, out);
     }
 
+    /// Looks after the runs that another life of the gateway has left: those of one session, or
+    /// of all.
+    pub(super) fn look_after_stale(&mut self, session: Option<&str>) {
+        let boot = self.boot.as_ref();
+        let left = self.runs.iter().filter(|(_, open)| stale(open, boot));
+        for (run, open) in left {
+            if session.is_none_or(|session| session == &*open.session) {
+                self.backlog.add(open.session.clone(), run.clone());
+            }
+        }
+    }
+
     /// Asks what is to be asked, as far as there is room.
     pub(super) fn read_backlog(&mut self, now: Now, out: &mut Vec<Output>) {
         let until_ms = now.mono_ms.saturating_add(QUESTION_MS);
@@ -178,7 +193,7 @@ impl Peer {
         let stale = stale(open, self.boot.as_ref());
         let renamed = open.queued || stale;
         if stale && !history.has(run) {
-            self.send_again(now, run, out);
+            self.send_again(now, run, history, out);
             return;
         }
         let found = history.answer(run);
@@ -205,7 +220,7 @@ impl Peer {
     }
 
     /// Sends a message that the gateway has acknowledged and lost.
-    fn send_again(&mut self, now: Now, run: &Arc<str>, out: &mut Vec<Output>) {
+    fn send_again(&mut self, now: Now, run: &Arc<str>, history: &History, out: &mut Vec<Output>) {
         let Some(session) = self.runs.get(run).map(|open| open.session.clone()) else {
             return;
         };
@@ -217,7 +232,7 @@ impl Peer {
             self.backlog.add(session, run.clone());
             return;
         }
-        match self.compose(run, &session, &delivery) {
+        match self.compose(&history.free_name(run), &session, &delivery) {
             Ok(text) => {
                 info!(%run, "the gateway has lost the message: sent again");
                 self.await_send(now, None, run.clone());
@@ -275,14 +290,28 @@ impl History {
     fn is_pending(&self, run: &str) -> bool {
         let pending = self.pending_inputs.as_ref();
         let pending = pending.and_then(|pending| pending.items.as_ref());
-        pending.into_iter().flatten().any(|it| it.belongs_to(run))
+        let mut pending = pending.into_iter().flatten();
+        pending.any(|it| it.belongs_to(run) && !it.is_interrupted())
+    }
+
+    /// A name of the run that the gateway takes.
+    pub(super) fn free_name(&self, run: &str) -> String {
+        let pending = self.pending_inputs.as_ref();
+        let pending = pending.and_then(|pending| pending.items.as_ref());
+        let used = pending.into_iter().flatten();
+        let used = used.filter_map(|it| it.name_of(run)).max();
+        renewed(run, used.unwrap_or(0).saturating_add(1))
     }
 
     /// The run works; `None` if the gateway does not say which do.
     pub(super) fn is_active(&self, run: &str) -> Option<bool> {
         let info = self.session_info.as_ref()?;
         let active = info.active_run_ids.as_ref()?;
-        Some(active.iter().any(|id| id == run))
+        Some(
+            active
+                .iter()
+                .any(|id| unnamed(id, run).is_some_and(|(_, rest)| rest.is_empty())),
+        )
     }
 
     /// Some run of the session works; `None` if the gateway does not say.
@@ -325,7 +354,7 @@ impl History {
             is_followed: after.iter().any(|it| it.role() == "user"),
             renamed: message
                 .run_id()
-                .filter(|name| *name != run)
+                .filter(|name| unnamed(name, run).is_none())
                 .map(str::to_owned),
         })
     }

@@ -9,6 +9,8 @@ use serde::de::{DeserializeOwned, Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::keys::unnamed;
+
 /// A frame of the gateway.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -297,6 +299,8 @@ struct MessageFields {
     #[serde(deserialize_with = "lenient")]
     role: Option<String>,
     #[serde(deserialize_with = "lenient")]
+    state: Option<String>,
+    #[serde(deserialize_with = "lenient")]
     content: Option<Content>,
     #[serde(deserialize_with = "lenient")]
     idempotency_key: Option<String>,
@@ -372,9 +376,19 @@ impl Message {
         self.fields.run_id.as_deref().or(named)
     }
 
-    /// It is marked as belonging to this run: by its run id, or by an idempotency key made
-    /// from it.
+    /// It waited in the queue of a gateway that was killed, and will never run.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.fields.state.as_deref() == Some("interrupted")
+    }
+
+    /// It is marked as belonging to this run, under whatever name.
     pub(super) fn belongs_to(&self, run: &str) -> bool {
+        self.name_of(run).is_some()
+    }
+
+    /// The number of the run's name that it is marked with: by run id, or by an idempotency key
+    /// made from it.
+    pub(super) fn name_of(&self, run: &str) -> Option<u8> {
         let origin = self.fields.origin.as_ref();
         let runs = [
             self.fields.run_id.as_deref(),
@@ -384,11 +398,15 @@ impl Message {
             self.fields.idempotency_key.as_deref(),
             origin.and_then(|origin| origin.idempotency_key.as_deref()),
         ];
-        runs.contains(&Some(run))
-            || keys.into_iter().flatten().any(|key| {
-                key.strip_prefix(run)
-                    .is_some_and(|rest| matches!(rest, "" | ":user" | ":assistant"))
-            })
+        let named = |text: &str, ends: &[&str]| {
+            let (number, rest) = unnamed(text, run)?;
+            ends.contains(&rest).then_some(number)
+        };
+        let by_run = runs.into_iter().flatten().find_map(|it| named(it, &[""]));
+        by_run.or_else(|| {
+            let ends = ["", ":user", ":assistant"];
+            keys.into_iter().flatten().find_map(|it| named(it, &ends))
+        })
     }
 }
 

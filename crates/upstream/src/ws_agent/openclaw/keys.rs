@@ -38,6 +38,38 @@ pub(super) fn session_key(agent: &str, client: &str, main: Option<&str>) -> Stri
     key
 }
 
+/// What marks the names of a message that had to be sent under another one.
+const RENEWED: char = '~';
+
+/// The name under which a message is sent for the `number`-th time, the first being 1. What
+/// waited in the queue of a killed gateway is never run, and neither is its key.
+pub(super) fn renewed(run: &str, number: u8) -> String {
+    if number <= 1 {
+        run.to_owned()
+    } else {
+        format!("{run}{RENEWED}{number}")
+    }
+}
+
+/// Takes a name of this run off: its number, and what follows it.
+pub(super) fn unnamed<'a>(text: &'a str, run: &str) -> Option<(u8, &'a str)> {
+    let rest = text.strip_prefix(run)?;
+    let Some(marked) = rest.strip_prefix(RENEWED) else {
+        return Some((1, rest));
+    };
+    let end = marked
+        .find(|it: char| !it.is_ascii_digit())
+        .unwrap_or(marked.len());
+    let (number, rest) = marked.split_at(end);
+    Some((number.parse().ok()?, rest))
+}
+
+/// The run that this may be another name of.
+pub(super) fn first_name(name: &str) -> Option<&str> {
+    let (run, number) = name.rsplit_once(RENEWED)?;
+    number.parse::<u8>().ok().map(|_| run)
+}
+
 fn push(text: &mut String, character: char, escape: bool) {
     if !escape {
         text.push(character);
@@ -70,6 +102,17 @@ mod tests {
         for id in ["Client", "É", "İ", "Σ", "ǅ", "%43"] {
             assert_eq!(escaped(id).to_lowercase(), escaped(id), "{id}");
         }
+    }
+
+    #[test]
+    fn names_of_a_run_are_told_from_names_of_others() {
+        assert_eq!(renewed("a:m", 1), "a:m");
+        assert_eq!(renewed("a:m", 2), "a:m~2");
+        assert_eq!(unnamed("a:m~2:user", "a:m"), Some((2, ":user")));
+        assert_eq!(unnamed("a:m2", "a:m"), Some((1, "2")));
+        assert_eq!(unnamed("a:m~x", "a:m"), None);
+        assert_eq!(first_name("a:m~2"), Some("a:m"));
+        assert_eq!(first_name("a:m"), None);
     }
 
     #[test]

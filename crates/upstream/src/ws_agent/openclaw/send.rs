@@ -77,7 +77,7 @@ impl Peer {
         if parcel.delivery.check_first || forgotten || overtakes {
             self.check(now, parcel, out);
         } else {
-            self.transmit(now, &parcel, out);
+            self.transmit(now, &parcel, &parcel.run, out);
         }
     }
 
@@ -130,18 +130,19 @@ impl Peer {
             self.read_transcript(now, &parcel.run, history, out);
         } else {
             debug!(run = %parcel.run, "the gateway does not have the message");
-            self.transmit(now, &parcel, out);
+            let name = history.free_name(&parcel.run);
+            self.transmit(now, &parcel, &name, out);
         }
         self.read_backlog(now, out);
     }
 
-    fn transmit(&mut self, now: Now, parcel: &Parcel, out: &mut Vec<Output>) {
+    fn transmit(&mut self, now: Now, parcel: &Parcel, name: &str, out: &mut Vec<Output>) {
         let tag = parcel.tag;
         if !self.has_room() {
             crowded(tag, out);
             return;
         }
-        let text = match self.compose(&parcel.run, &parcel.session, &parcel.delivery) {
+        let text = match self.compose(name, &parcel.session, &parcel.delivery) {
             Ok(text) => text,
             Err(reason) => {
                 let outcome = Outcome::Final { reason };

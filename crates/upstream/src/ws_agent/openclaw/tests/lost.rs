@@ -86,3 +86,62 @@ fn answer_found_under_another_id_is_not_told_again() {
     let late = chat(1, "u-1", "agent:main:ann", "final", "resumed");
     assert!(talk.hears(&late).is_silent());
 }
+
+#[test]
+fn what_waited_in_the_queue_of_a_killed_gateway_is_sent_under_another_name() {
+    let mut talk = Talk::open("boot-1");
+    started(&mut talk, 1, "ann", "m1");
+    talk.hears(&chat(1, "ann:m1", "agent:main:ann", "final", "one"));
+    started(&mut talk, 2, "ann", "m2");
+    let interrupted = |names: &[&str]| {
+        let mut history = history(&[user("ann:m1"), assistant("one")], Some(&[]));
+        let items = names.iter();
+        let items = items.map(|name| json!({"runId": name, "state": "interrupted"}));
+        history["pendingInputs"] = json!({"items": items.collect::<Vec<_>>()});
+        history
+    };
+    let mut names: Vec<&str> = vec!["ann:m2"];
+    for (boot, name) in [("boot-2", "ann:m2~2"), ("boot-3", "ann:m2~3")] {
+        talk.lost();
+        let id = asked(&talk.reopen(boot), "chat.history");
+        let said = talk.hears(&ok(&id, &interrupted(&names)));
+        let id = asked(&said, "chat.send");
+        assert_eq!(said.frame()["params"]["idempotencyKey"], name);
+        assert!(
+            talk.hears(&ok(&id, &json!({"status": "started"})))
+                .is_silent()
+        );
+        names.push(name);
+    }
+    let said = talk.hears(&chat(1, "ann:m2~3", "agent:main:ann", "final", "two"));
+    assert_eq!(said.answers(), final_of("ann", "ann:m2", "two"));
+    let again = chat(2, "ann:m2~3", "agent:main:ann", "final", "two");
+    assert!(talk.hears(&again).is_silent());
+}
+
+#[test]
+fn queue_of_a_killed_gateway_is_looked_after_when_the_run_under_way_has_ended() {
+    let mut talk = Talk::open("boot-1");
+    started(&mut talk, 1, "ann", "m1");
+    started(&mut talk, 2, "ann", "m2");
+    talk.lost();
+    let waiting = |messages: &[Value], state: &str| {
+        let mut waiting = history(messages, Some(&[]));
+        waiting["pendingInputs"] = json!({"items": [{"runId": "ann:m2", "state": state}]});
+        waiting
+    };
+    let id = asked(&talk.reopen("boot-2"), "chat.history");
+    let said = talk.hears(&ok(&id, &waiting(&[user("ann:m1")], "queued")));
+    let id = asked(&said, "agent.wait");
+    talk.hears(&ok(&id, &json!({"status": "timeout"})));
+    let said = talk.hears(&chat(1, "u-1", "agent:main:ann", "final", "one"));
+    assert_eq!(said.answers(), final_of("ann", "ann:m1", "one"));
+    let transcript = [user("ann:m1"), assistant("one")];
+    let id = asked(&said, "chat.history");
+    let queued = waiting(&transcript, "queued");
+    assert!(talk.hears(&ok(&id, &queued)).is_silent());
+    let tick = json!({"type": "event", "event": "tick", "seq": 2});
+    let id = asked(&talk.hears(&tick), "chat.history");
+    let said = talk.hears(&ok(&id, &waiting(&transcript, "interrupted")));
+    assert_eq!(said.frame()["params"]["idempotencyKey"], "ann:m2~2");
+}
