@@ -11,7 +11,7 @@ use protocol::message::Publication;
 use protocol::message::{HistoryResult, PresenceResult, PresenceStatsResult, StreamPosition};
 use protocol::session::{
     ClientId, Context, Now, Operation, Output, Published, Request, Response, ServerSubscribe,
-    Session, Settings, Subscribed, Transport,
+    Session, Settings, Subscribed, Transport, Via,
 };
 use protocol::settings::{ChannelOptions, ChannelSettings, ClientSettings, Namespace, Namespaces};
 
@@ -41,6 +41,8 @@ struct Machine {
     ids: Vec<u32>,
     /// Channels whose join was said and whose leave was not.
     joined: Vec<Channel>,
+    /// Messages for the agent that were not answered.
+    submitted: Vec<Via>,
 }
 
 impl Machine {
@@ -69,6 +71,7 @@ impl Machine {
             id: 0,
             ids: Vec::new(),
             joined: Vec::new(),
+            submitted: Vec::new(),
         }
     }
 
@@ -93,6 +96,12 @@ impl Machine {
                 if let Some(request) = self.asked.take() {
                     let response = answer(request, number, self.now);
                     self.step(|session, cx, out| session.resume(cx, response, out));
+                } else if let Some(via) = self.submitted.pop() {
+                    let told = match number % 2 {
+                        0 => Ok(b"{}".to_vec().into()),
+                        _ => Err(ErrorCode::LimitExceeded),
+                    };
+                    self.step(|session, _, out| session.told(via, told, out));
                 }
             }
             b't' => {
@@ -159,6 +168,9 @@ impl Machine {
                     reply.push.is_some() || reply == protocol::message::Reply::default(),
                     "without id it is a push or a ping"
                 ),
+                Output::Ping => panic!("only Stratix sessions ping by frames"),
+                Output::Begun => panic!("only Stratix sessions begin without a command"),
+                Output::Submit { via, .. } => self.submitted.push(via),
                 Output::Join { channel, .. } => self.joined.push(channel),
                 Output::Leave(sub) => {
                     self.left(&sub.channel, sub.announces_leave());
@@ -364,11 +376,21 @@ fn settings(choice: u8) -> Settings {
         ..ChannelOptions::default()
     };
     let channels = ChannelSettings {
-        namespaces: vec![Namespace {
-            name: "closed".to_owned(),
-            pattern: Some("c.>".to_owned()),
-            options: ChannelOptions::default(),
-        }],
+        namespaces: vec![
+            Namespace {
+                name: "closed".to_owned(),
+                pattern: Some("c.>".to_owned()),
+                options: ChannelOptions::default(),
+            },
+            Namespace {
+                name: "agents".to_owned(),
+                pattern: Some("agent.>".to_owned()),
+                options: ChannelOptions {
+                    relay: choice & 64 != 0,
+                    ..open.clone()
+                },
+            },
+        ],
         without_namespace: open,
         ..ChannelSettings::default()
     };
@@ -387,6 +409,10 @@ fn settings(choice: u8) -> Settings {
         namespaces: Namespaces::new(&channels).expect("the settings make sense"),
         rpc_ping: true,
         backlog_max: 512,
+        stratix_pulse: protocol::dialect::Pulse {
+            interval: std::time::Duration::from_secs(30),
+            timeout: std::time::Duration::from_secs(10),
+        },
         version: "1",
         node: "n".to_owned(),
     }
