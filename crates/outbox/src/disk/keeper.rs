@@ -117,7 +117,9 @@ impl Keeper {
         }
         let size = self.storage.open(&name)?.len()?;
         if self.free.len() < FREE_MAX && size == self.segment_bytes {
-            let free = free_name(id);
+            // A restart may have freed a segment of this number before.
+            let free = (id..).map(free_name).find(|name| !self.free.contains(name));
+            let free = free.ok_or_else(|| io::Error::other("no name for a free segment"))?;
             self.storage.rename(&name, &free)?;
             self.free.push(free);
         } else {

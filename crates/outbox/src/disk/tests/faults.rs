@@ -227,3 +227,30 @@ fn close_leaves_compaction_to_the_next_start() {
     assert!(bench.commit());
     assert_eq!(bench.log.shared.index().slots[&ids[0].seq].place.segment, 1);
 }
+
+#[test]
+fn segments_made_ahead_are_freed_by_every_restart() {
+    let disk = ModelDisk::default();
+    let (mut bench, _) = Bench::open(&disk);
+    let made_ahead = |bench: &mut Bench, count| {
+        for _ in 0..count {
+            bench.log.supply.next().unwrap();
+        }
+        let files = disk.names();
+        let segments = files.iter().filter(|name| *name != "MANIFEST").count();
+        assert_eq!(
+            bench.log.shared.figures().bytes,
+            segments as u64 * SEGMENT,
+            "{files:?}"
+        );
+    };
+    made_ahead(&mut bench, 2);
+    // Each restart frees what was made ahead; the next may find a free one of the same number.
+    for count in [1, 2, 1, 1, 2, 3] {
+        drop(bench);
+        disk.killed();
+        (bench, _) = Bench::open(&disk);
+        made_ahead(&mut bench, count);
+    }
+    assert_eq!(bench.appended([record(1, 100)]).len(), 1);
+}
