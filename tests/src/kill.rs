@@ -119,8 +119,8 @@ impl Stage<'_> {
         self.verdict.recoveries.push(took);
         let acked_before = self.scene.acked();
         self.scene.open(address);
-        let flows = || self.scene.acked() > acked_before;
-        // A backlog may have to go down first.
+        // Where clients wait for an agent that takes nothing, nothing flows.
+        let flows = || self.scene.acked() > acked_before || !self.scene.has_room();
         wait("an acknowledgement", &mut gateway, flows)?;
         match plan.moment {
             Moment::Starting(_) => {}
@@ -158,9 +158,14 @@ impl Stage<'_> {
             .map(Client::join)
             .collect::<Result<_, _>>()?;
         let total: u64 = sent.iter().map(|sent| sent.hashes.len() as u64).sum();
-        // Too few is for the comparison to tell, which names them.
-        let all_came = || self.scene.arrived() >= total;
-        drop(wait("all to arrive", &mut gateway, all_came));
+        let mut latest = (self.scene.arrived(), Instant::now());
+        while self.scene.arrived() < total && latest.1.elapsed() < STANDSTILL {
+            if self.scene.arrived() > latest.0 {
+                latest = (self.scene.arrived(), Instant::now());
+            }
+            park(Duration::from_millis(1));
+        }
+        // Whether that is all is for the comparison to tell, which names what is missing.
         self.verdict.dead_letters = gateway.metric("tidegate_relay_dead_letters")?;
         self.verdict.corrupt = gateway.metric("tidegate_outbox_corrupt_total")?;
         gateway.stop()?;
@@ -198,5 +203,7 @@ fn park(time: Duration) {
 /// Eight clients with three priorities have up to 24 messages with the agent at a time.
 const CLIENTS: u16 = 8;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// When nothing has arrived for so long, nothing will.
+const STANDSTILL: Duration = Duration::from_secs(5);
 /// How long a round for a new segment may take.
 const ROLL_PATIENCE: Duration = Duration::from_millis(1_500);

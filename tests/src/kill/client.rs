@@ -129,7 +129,7 @@ impl Sender {
     }
 
     fn may_send(&self) -> bool {
-        self.scene.backlog() < BACKLOG_MAX && !self.scene.is_finishing()
+        self.scene.has_room() && !self.scene.is_finishing()
     }
 
     /// The next message.
@@ -211,10 +211,6 @@ enum End {
 
 /// Most messages sent ahead of their acknowledgements.
 const AHEAD_MAX: u64 = 32;
-
-/// Acknowledged messages that have not reached the agent: above it clients wait. More would
-/// only make the end take longer.
-const BACKLOG_MAX: u64 = 3_000;
 
 /// In frames read.
 const HANGS_UP_ONCE_IN: u64 = 2_000;

@@ -96,9 +96,9 @@ impl Scene {
         self.arrived.load(Ordering::Relaxed)
     }
 
-    /// Acknowledged messages that have not arrived, roughly.
-    pub(super) fn backlog(&self) -> u64 {
-        self.acked().saturating_sub(self.arrived())
+    /// Whether so little waits for the agent that more may be sent.
+    pub(super) fn has_room(&self) -> bool {
+        self.acked().saturating_sub(self.arrived()) < BACKLOG_MAX
     }
 
     pub(super) fn manner(&self) -> Manner {
@@ -155,6 +155,10 @@ impl Book {
         }
     }
 }
+
+/// Acknowledged messages that have not reached the agent: above it clients wait. More would
+/// only make the end take longer.
+const BACKLOG_MAX: u64 = 3_000;
 
 /// Most remarks kept: who has read these wants no more.
 const REMARKS_MAX: usize = 50;
