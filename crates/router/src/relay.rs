@@ -21,6 +21,7 @@ mod courier;
 mod dead;
 mod figures;
 mod history;
+mod intake;
 mod known;
 mod lane;
 mod moving;
@@ -43,11 +44,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bus::MemoryBus;
 use lifecycle::{Clock, Tasks};
-use outbox::{AppendError, Entry, Outbox, Record, RecordId, State};
+use outbox::{Entry, Outbox, State};
 use protocol::agent;
 use protocol::code::ErrorCode;
 use protocol::stratix::{Kind, Level, Message, Priority};
@@ -64,7 +63,6 @@ use pending::Pending;
 use policy::TokenLine;
 use runs::Runs;
 use settings::Lines;
-use stored::Stored;
 
 /// See the module's documentation.
 pub struct Relay {
@@ -108,8 +106,10 @@ pub struct Parts {
     pub bus: Arc<MemoryBus>,
     /// The process's clock.
     pub clock: Clock,
-    /// Owns the tasks.
+    /// Owns the couriers.
     pub tasks: Tasks,
+    /// Owns the links to agents: they outlive the couriers, which let what travels arrive.
+    pub agent_tasks: Tasks,
 }
 
 /// A message as a client hands it in.
@@ -266,7 +266,7 @@ impl Relay {
         });
         let agents = Agents::new(
             parts.agents,
-            parts.tasks.clone(),
+            parts.agent_tasks,
             parts.clock,
             Arc::clone(&relay) as Arc<dyn upstream::ws_agent::Listener>,
         );
@@ -277,93 +277,6 @@ impl Relay {
             .tasks
             .spawn("relay steward", steward::run(Arc::clone(&relay)));
         relay
-    }
-
-    /// Takes a message, or says why not; `told` is called exactly once.
-    ///
-    /// Messages of one client and priority are delivered in the order of these calls.
-    pub fn submit(self: &Arc<Self>, submission: Submission, told: Told) {
-        let settings = self.settings.load();
-        let size = payload_len(&submission.message);
-        self.counters.received.one();
-        self.counters.bytes_received.add(size as u64);
-        if size > LARGE {
-            self.counters.large.one();
-            self.counters.large_bytes.add(size as u64);
-        }
-        let lane = match self.admit(&settings, &submission) {
-            Ok(lane) => lane,
-            Err(refused) => return told(Err(refused)),
-        };
-        let now_ms = self.clock.unix_ms();
-        let Submission {
-            client,
-            mut message,
-            priority,
-            level,
-            traceparent,
-        } = submission;
-        if message.message_id.is_empty() {
-            message.message_id = uuid::Uuid::new_v4().hyphenated().to_string();
-        }
-        let priority = lane::stored_priority(priority);
-        let message_id: Arc<str> = message.message_id.as_str().into();
-        let key = key(&client, &message_id);
-        let mut due = Due::default();
-        let is_new = lock(&self.known).enter(
-            settings.window(self.clock.mono_ms()),
-            key,
-            level.unwrap_or(settings.level),
-            &message_id,
-            told,
-            &mut due,
-        );
-        due.tell();
-        if !is_new {
-            return self.counters.duplicates.one();
-        }
-        if !self.make_room(&settings) {
-            self.counters.refused_full.one();
-            self.withdraw(key, &Refused::Full);
-            return;
-        }
-        // Whoever waits for no more than this is told now, and not before there is room.
-        self.advance(key, Stage::Accepted);
-        client.as_ref().clone_into(&mut message.client_id);
-        message.timestamp = i64::try_from(now_ms * 1_000_000).unwrap_or(i64::MAX);
-        lane.target.shown_url().clone_into(&mut message.route);
-        let trace = traceparent.unwrap_or_else(new_trace);
-        tracing::debug!(%client, %message_id, trace, "message was taken");
-        self.remember(&settings, now_ms, &client, &message);
-        let stored = Stored::new(message, &trace);
-        let payload = stored.write();
-        let held = self.hold(&settings, stored, payload.len());
-        let item = Item {
-            id: RecordId { seq: 0, place: 0 },
-            client: Arc::clone(&client),
-            message_id,
-            priority,
-            key,
-            at_ms: now_ms,
-            size: payload.len(),
-            attempts: 0,
-            was_tried_before_restart: false,
-            first_attempt_ms: None,
-            held,
-        };
-        self.counters.accepted.one();
-        let record = Record {
-            client,
-            priority,
-            at_ms: now_ms,
-            key,
-            payload,
-        };
-        let relay = Arc::clone(self);
-        self.outbox.append(
-            record,
-            Box::new(move |appended| relay.appended(&lane, item, appended)),
-        );
     }
 
     /// Puts other settings in force. Messages that wait keep the agent they were routed
@@ -435,53 +348,6 @@ impl Relay {
         self.settings.load_full()
     }
 
-    fn admit(
-        self: &Arc<Self>,
-        settings: &Settings,
-        submission: &Submission,
-    ) -> Result<Arc<Lane>, Refused> {
-        let Submission {
-            client, message, ..
-        } = submission;
-        let refuse = |count: &Count, refused: Refused| {
-            count.one();
-            tracing::debug!(%client, %refused, "message was refused");
-            Err(refused)
-        };
-        if agent::channel_of(client).is_none() {
-            return refuse(&self.counters.refused_invalid, Refused::ClientId);
-        }
-        let id = &message.message_id;
-        if id.len() > MESSAGE_ID_MAX || id.chars().any(char::is_control) {
-            let refused = Refused::MessageId {
-                max: MESSAGE_ID_MAX,
-            };
-            return refuse(&self.counters.refused_invalid, refused);
-        }
-        if message.data.len() > settings.message_size_max {
-            let refused = Refused::TooLarge {
-                size: message.data.len(),
-                max: settings.message_size_max,
-            };
-            return refuse(&self.counters.refused_invalid, refused);
-        }
-        if message.kind == Kind::Binary && STANDARD.decode(&message.data).is_err() {
-            return refuse(&self.counters.refused_invalid, Refused::Payload);
-        }
-        let now_ms = self.clock.mono_ms();
-        if is_over(&self.client_lines, client, now_ms) {
-            return refuse(&self.counters.refused_rate, Refused::TooMany);
-        }
-        let Some(found) = settings.table.lookup(client) else {
-            self.warn_of_missing_route(client, now_ms);
-            return refuse(&self.counters.refused_route, Refused::NoRoute);
-        };
-        if is_over(&self.agent_lines, &found.target.url, now_ms) {
-            return refuse(&self.counters.refused_rate, Refused::TooMany);
-        }
-        Ok(self.lane(settings, found.target))
-    }
-
     fn warn_of_missing_route(&self, client: &str, now_ms: u64) {
         if self.may_warn(now_ms) {
             tracing::warn!("No route found: clientId={client}");
@@ -492,79 +358,6 @@ impl Relay {
     fn may_warn(&self, now_ms: u64) -> bool {
         let rate = settings::warning_rate();
         rate.take(&mut lock(&self.warnings), now_ms).is_ok()
-    }
-
-    /// Makes sure there is a place for one more, which it then takes.
-    fn make_room(self: &Arc<Self>, settings: &Settings) -> bool {
-        loop {
-            let oldest = {
-                let mut pending = lock(&self.pending);
-                if pending.enter(settings.buffer_size) {
-                    return true;
-                }
-                match settings.overflow {
-                    Overflow::Reject => return false,
-                    Overflow::DropOldest => pending.oldest_after(None),
-                }
-            };
-            let mut next = oldest;
-            // The oldest may be on its way to its agent: then it is the one behind it.
-            loop {
-                let Some((id, lane, client, priority)) = next else {
-                    return false;
-                };
-                let dropped = lock(&lane.state).queue.remove_first(&client, priority, id);
-                if let Some(item) = dropped {
-                    self.counters.dead_dropped.one();
-                    self.bury(item, "dropped: the buffer was full");
-                    break;
-                }
-                next = lock(&self.pending).oldest_after(Some(id));
-            }
-        }
-    }
-
-    /// The outbox has a record, or will not have it.
-    fn appended(
-        self: &Arc<Self>,
-        lane: &Arc<Lane>,
-        mut item: Item,
-        appended: Result<RecordId, AppendError>,
-    ) {
-        match appended {
-            Ok(id) => {
-                self.counters.durable.one();
-                item.id = id;
-                // Before it can be delivered, which is the stage behind.
-                self.advance(item.key, Stage::Durable);
-                self.put(lane, item);
-            }
-            Err(error) => {
-                self.release(&item);
-                lock(&self.pending).leave_unplaced();
-                let refused = match error {
-                    AppendError::Busy => {
-                        self.counters.refused_full.one();
-                        Refused::Full
-                    }
-                    AppendError::TooLarge { size, max } => {
-                        self.counters.refused_invalid.one();
-                        Refused::TooLarge { size, max }
-                    }
-                    AppendError::Failed(_) => {
-                        self.counters.refused_failed.one();
-                        Refused::Unavailable
-                    }
-                };
-                lock(&self.history).forget(&item.client, &item.message_id);
-                if !self.withdraw(item.key, &refused) {
-                    // Its client was told already that it was taken.
-                    let code = refused.code().to_error().code;
-                    let (text, is_final) = (refused.to_string(), refused.is_final());
-                    self.notify(&item, code, &text, is_final);
-                }
-            }
-        }
     }
 
     /// Takes up what a recovery found.
@@ -642,70 +435,11 @@ impl Relay {
         somebody_waited
     }
 
-    /// Keeps a message in memory until it is sent, if there is room for it.
-    fn hold(
-        &self,
-        settings: &Settings,
-        stored: Stored,
-        size: usize,
-    ) -> Option<Arc<upstream::ws_agent::Delivery>> {
-        if self.held_bytes.load(Ordering::Relaxed) + size > settings.held_bytes_max {
-            return None;
-        }
-        let delivery = stored.into_delivery().ok()?;
-        self.held_bytes.fetch_add(size, Ordering::Relaxed);
-        Some(Arc::new(delivery))
-    }
-
     fn release(&self, item: &Item) {
         if item.held.is_some() {
             self.held_bytes.fetch_sub(item.size, Ordering::Relaxed);
         }
     }
-
-    fn remember(&self, settings: &Settings, now_ms: u64, client: &Arc<str>, message: &Message) {
-        if settings.history.per_client == 0 {
-            return;
-        }
-        let message_id = message.message_id.as_str().into();
-        let kept;
-        let message = if message.data.len() > settings.history.message_size_max {
-            kept = Message {
-                data: String::new(),
-                ..message.clone()
-            };
-            &kept
-        } else {
-            message
-        };
-        if let Ok(json) = serde_json::to_vec(message) {
-            let limits = &settings.history;
-            lock(&self.history).add(now_ms, limits, client, message_id, json.into());
-        }
-    }
-}
-
-/// Bytes of a payload, which is Base64 in a binary message (`contracts`: relay 1.7).
-fn payload_len(message: &Message) -> usize {
-    let data = &message.data;
-    match message.kind {
-        Kind::Text | Kind::Control => data.len(),
-        Kind::Binary => {
-            let padding = data
-                .bytes()
-                .rev()
-                .take(2)
-                .filter(|byte| *byte == b'=')
-                .count();
-            (data.len() / 4 * 3).saturating_sub(padding)
-        }
-    }
-}
-
-fn is_over(lines: &Mutex<Lines>, key: &Arc<str>, now_ms: u64) -> bool {
-    lock(lines)
-        .as_mut()
-        .is_some_and(|lines| lines.take(key, now_ms).is_err())
 }
 
 /// The key of a message among all: a collision would let one client suppress another's
@@ -721,22 +455,12 @@ fn key(client: &str, message_id: &str) -> u128 {
     u128::from_le_bytes(first)
 }
 
-/// A W3C `traceparent` (Trace Context, 3.2).
-fn new_trace() -> String {
-    let trace = uuid::Uuid::new_v4().as_u128();
-    let span = uuid::Uuid::new_v4().as_u64_pair().0;
-    format!("00-{trace:032x}-{span:016x}-01")
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Longest message id in bytes.
 pub const MESSAGE_ID_MAX: usize = 256;
-
-/// From how many bytes on a message counts as large (`contracts`: relay 1.7).
-const LARGE: usize = 1024 * 1024;
 
 /// What clients are told about kinds they may not send on.
 pub fn is_relayed(kind: Kind) -> bool {

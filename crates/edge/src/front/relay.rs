@@ -124,13 +124,11 @@ async fn from_page(asked: Asked, relay: &Arc<Relay>, path: &str) -> Reply {
     if asked.request.method() == Method::OPTIONS {
         return origin::preflight(&headers);
     }
-    let address = asked.peer.address;
-    let now_ms = asked.front.clock.mono_ms();
-    // A request takes the place of a connection while it is answered.
-    let _pass = match asked.front.door.admit(&asked.live, address, now_ms) {
-        Ok(pass) => pass,
-        Err(refusal) => return turned_away(&asked, &refusal),
-    };
+    // A backend speaks for many clients: its requests are limited by the clients' rates,
+    // not by those of handshakes.
+    if asked.front.door.is_out_of_memory(asked.live.door.memory) {
+        return turned_away(&asked, &Refusal::Memory);
+    }
     let parts: Vec<&str> = path.split('/').collect();
     let mut reply = match (asked.request.method(), parts.as_slice()) {
         (&Method::POST, ["messages"]) => submit(asked, relay).await,

@@ -42,8 +42,10 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(super) struct Running {
     pub(super) relay: Arc<Relay>,
-    /// Couriers and links: they end before the outbox is closed.
+    /// Couriers: they end before the links, so that what travels may arrive.
     tasks: Tasks,
+    /// Links to agents.
+    agent_tasks: Tasks,
     /// What keeps the outbox going.
     outbox_tasks: Tasks,
     /// The demo's route, if there is one.
@@ -59,7 +61,7 @@ pub(super) async fn start(
     if !config.relay.is_on() {
         return Ok(None);
     }
-    let (tasks, outbox_tasks) = (Tasks::new(), Tasks::new());
+    let (tasks, agent_tasks, outbox_tasks) = (Tasks::new(), Tasks::new(), Tasks::new());
     let refuse = |error: &dyn std::error::Error| AssemblyError::Data(chain(error));
     let folder = config.relay.folder(&config.data_dir);
     let identity = Identity::open(&folder.join("identity.json")).map_err(|error| refuse(&error))?;
@@ -70,7 +72,7 @@ pub(super) async fn start(
     let demo = match config.demo.is_on() && config.relay.table.routes().is_empty() {
         false => None,
         true => {
-            let address = echo_agent::start(&tasks, clock).map_err(|error| refuse(&error))?;
+            let address = echo_agent::start(&agent_tasks, clock).map_err(|error| refuse(&error))?;
             Some(Arc::new(
                 demo_table(address).map_err(AssemblyError::Settings)?,
             ))
@@ -86,10 +88,12 @@ pub(super) async fn start(
         bus: Arc::clone(bus),
         clock,
         tasks: tasks.clone(),
+        agent_tasks: agent_tasks.clone(),
     });
     Ok(Some(Running {
         relay,
         tasks,
+        agent_tasks,
         outbox_tasks,
         demo,
     }))
@@ -107,7 +111,11 @@ impl Running {
             tracing::warn!("messages were on their way to agents at the end");
         }
         self.relay.close(grace).await;
-        self.outbox_tasks.stop(grace).await;
+        for tasks in [&self.agent_tasks, &self.outbox_tasks] {
+            if !tasks.stop(grace).await {
+                tracing::warn!("tasks of the relay were still running at the end");
+            }
+        }
     }
 }
 

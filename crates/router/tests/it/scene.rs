@@ -33,6 +33,7 @@ pub(crate) struct Scene {
     _bus: Arc<MemoryBus>,
     pub(crate) heard: Arc<Heard>,
     tasks: Tasks,
+    agent_tasks: Tasks,
     outbox_tasks: Tasks,
     runtime: Runtime,
 }
@@ -137,7 +138,7 @@ impl Scene {
             .build()
             .unwrap();
         let clock = Clock::start();
-        let (tasks, outbox_tasks) = (Tasks::new(), Tasks::new());
+        let (tasks, agent_tasks, outbox_tasks) = (Tasks::new(), Tasks::new(), Tasks::new());
         let bus = Arc::new(MemoryBus::new(&MemoryConfig::default()));
         let heard = Arc::new(Heard::default());
         let sink = bus.attach(Arc::clone(&heard) as Arc<dyn Sink>);
@@ -159,6 +160,7 @@ impl Scene {
                 bus: Arc::clone(&bus),
                 clock,
                 tasks: tasks.clone(),
+                agent_tasks: agent_tasks.clone(),
             })
         });
         Self {
@@ -166,6 +168,7 @@ impl Scene {
             _bus: bus,
             heard,
             tasks,
+            agent_tasks,
             outbox_tasks,
             runtime,
         }
@@ -216,6 +219,7 @@ impl Scene {
         self.runtime.block_on(async {
             assert!(self.tasks.stop(PATIENCE).await);
             self.relay.close(PATIENCE).await;
+            assert!(self.agent_tasks.stop(PATIENCE).await);
             assert!(self.outbox_tasks.stop(PATIENCE).await);
         });
     }
