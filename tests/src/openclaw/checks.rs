@@ -90,6 +90,14 @@ const CHECKS: &[(&str, Work)] = &[
         Stage::apart,
     ),
     (
+        "messages for a busy agent are answered each, in order",
+        Stage::busy,
+    ),
+    (
+        "OpenClaw killed with messages in its queue: all are answered",
+        Stage::killed_with_a_queue,
+    ),
+    (
         "OpenClaw killed while its model thinks: the answer comes after it is back",
         Stage::killed_before_the_answer,
     ),
@@ -161,8 +169,8 @@ relay:
             client.send(id, text)?;
             client.wait_ack(id, "durable", SOON)?;
         }
-        // The agent may take both in one turn.
-        client.wait_text(ANSWER, |text| text.contains("second"))?;
+        client.wait_text(ANSWER, |text| text == answer("first"))?;
+        client.wait_text(ANSWER, |text| text == answer("second"))?;
         let times = self.model.times_asked("first");
         ensure!(times == 1, "the agent was asked {times} times");
         Ok(())
@@ -183,6 +191,56 @@ relay:
                 .is_some_and(|data| data.contains("capitals"))
         });
         ensure!(foreign.is_none(), "a foreign answer came: {foreign:?}");
+        Ok(())
+    }
+
+    fn busy(&mut self) -> anyhow::Result<()> {
+        let mut client = self.client("local-3")?;
+        self.queue(
+            &mut client,
+            ["slow to answer", "in the queue", "last in the queue"],
+        )?;
+        self.model.release();
+        client.wait_text(ANSWER, |text| text == answer("last in the queue"))?;
+        let told: Vec<&str> = client
+            .unclaimed()
+            .filter(|message| message["type"] == 0)
+            .filter_map(|message| message["data"].as_str())
+            .collect();
+        let expected = [answer("slow to answer"), answer("in the queue")];
+        ensure!(
+            told == expected,
+            "the answers before the last were {told:?}"
+        );
+        Ok(())
+    }
+
+    fn killed_with_a_queue(&mut self) -> anyhow::Result<()> {
+        let mut client = self.client("local-queue")?;
+        let texts = ["asked, then killed", "queued, then killed", "queued last"];
+        self.queue(&mut client, texts)?;
+        self.claw.kill()?;
+        self.model.release();
+        self.claw.spawn()?;
+        for text in texts {
+            client.wait_text(RECOVERY, |answer| answer.contains(text))?;
+        }
+        Ok(())
+    }
+
+    /// Sends `m1`, `m2` and `m3`; OpenClaw has all of them, and its model thinks about the
+    /// first one until it is released.
+    fn queue(&self, client: &mut StratixClient, texts: [&str; 3]) -> anyhow::Result<()> {
+        self.model.hold();
+        for (text, id) in texts.into_iter().zip(["m1", "m2", "m3"]) {
+            client.send_json(&serde_json::json!({
+                "type": 0, "messageId": id, "data": text, "ack": "delivered",
+            }))?;
+            client.wait_ack(id, "delivered", ANSWER)?;
+            if id == "m1" {
+                self.model.wait_asked(text, ANSWER)?;
+            }
+        }
         Ok(())
     }
 
