@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-/// A real-time gateway: holds clients' WebSocket connections and fans messages out to them.
+/// A real-time gateway: holds clients' connections, fans messages out to them and relays
+/// theirs to agents.
 ///
 /// Without a command it serves. Without a configuration file it listens on loopback
 /// addresses only (127.0.0.1:8000 for clients, 127.0.0.1:8001 for operators) and shows its

@@ -20,8 +20,9 @@ use super::relay::Relay;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Folder for what outlives a restart: revocations, administrator tokens, the demo's
-    /// secret. Created with mode 0700 when first needed; relative to the working folder.
+    /// Folder for what outlives a restart: revocations, administrator tokens, the messages of
+    /// the relay, the demo's secret. Created with mode 0700 when first needed; relative to the
+    /// working folder.
     pub data_dir: PathBuf,
     /// Threads that hold client connections; 0 means one per core.
     pub workers: usize,
