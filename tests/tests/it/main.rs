@@ -10,6 +10,7 @@ mod drain;
 mod kill;
 mod live;
 mod operators;
+mod relay_backlog;
 mod relay_doors;
 mod reload;
 mod session;
