@@ -73,6 +73,8 @@ pub struct Relay {
     clock: Clock,
     tasks: Tasks,
     counters: Counters,
+    /// Taken by clients of the same number while a message is entered and appended.
+    turns: [Mutex<()>; TURNS as usize],
     known: Mutex<Known>,
     pending: Mutex<Pending>,
     lanes: Mutex<HashMap<LinkId, Arc<Lane>>>,
@@ -247,6 +249,7 @@ impl Relay {
             clock: parts.clock,
             tasks: parts.tasks.clone(),
             counters: Counters::default(),
+            turns: std::array::from_fn(|_| Mutex::default()),
             known: Mutex::default(),
             pending: Mutex::default(),
             lanes: Mutex::default(),
@@ -458,6 +461,9 @@ fn key(client: &str, message_id: &str) -> u128 {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How many clients may hand messages in at the same moment, on average.
+const TURNS: u64 = 256;
 
 /// Longest message id in bytes.
 pub const MESSAGE_ID_MAX: usize = 256;

@@ -15,7 +15,7 @@ use protocol::code::{Disconnect, ErrorCode};
 use protocol::session::{SubscribeAsk, Via};
 use protocol::settings::{ResolvedOptions, SlowClientPolicy};
 use protocol::stratix::{
-    self, Assembled, Chunks, Frame, History, Inbound, Kind, Message, Priority,
+    self, Assembled, ChunkProblem, Chunks, Frame, History, Inbound, Kind, Message, Priority,
 };
 use router::relay::{Receipt, Refused, Submission, is_relayed};
 use websocket::OpCode;
@@ -187,9 +187,14 @@ impl Worker {
             }
             Err(error) => {
                 self.note_invalid();
-                let id = error.message_id.as_deref().unwrap_or_default();
+                // Pieces of a message that was refused go on coming: their client was told.
+                let Some(id) = &error.message_id else { return };
+                let code = match error.problem {
+                    ChunkProblem::TooLarge { .. } => ErrorCode::LimitExceeded,
+                    _ => ErrorCode::BadRequest,
+                };
                 let (text, is_final) = (error.problem.to_string(), error.is_final());
-                self.tell_refused(slot, id, ErrorCode::BadRequest, &text, is_final);
+                self.tell_refused(slot, id, code, &text, is_final);
             }
         }
     }
@@ -299,7 +304,8 @@ impl Worker {
             Ticket::Stratix(id) => match told {
                 Ok(receipt) => {
                     if self.stratix(slot).is_some_and(|own| own.wants_acks) {
-                        let ack = stratix::ack(&receipt.message_id, receipt.level);
+                        let ack =
+                            stratix::ack(&receipt.message_id, receipt.level, receipt.is_duplicate);
                         self.send_text(slot, ack.as_bytes());
                     }
                 }

@@ -52,6 +52,12 @@ fn loose(config: &Config) -> Vec<String> {
     if relay.is_on() && relay.auth == ClientAuth::None {
         found.push("relay.auth is none: anybody may claim any client id".to_owned());
     }
+    if relay.is_on() && relay.auth == ClientAuth::Token && !config.client.token.has_keys() {
+        found.push(
+            "relay.auth is token and client.token has no key: no client of the relay can connect"
+                .to_owned(),
+        );
+    }
     if relay.is_on() && relay.buffer.kind == BufferKind::Disk && relay.buffer.sync != Sync::Always {
         found.push(
             "relay.buffer.sync is not always: a power failure loses acknowledged messages"

@@ -10,7 +10,7 @@ use auth::{SignatureSettings, Signatures};
 use bus::{MemoryBus, NatsConfig, NatsConnection, NatsCredentials};
 use edge::live;
 use lifecycle::{Clock, Tasks};
-use outbox::{disk, jetstream, redis};
+use outbox::{OpenError, disk, jetstream, redis};
 use policy::{Backoff, BreakerSettings, BudgetSettings, Timeouts};
 use protocol::dialect::Pulse;
 use protocol::settings::{ChannelOptions, Namespace, SlowClientPolicy};
@@ -68,7 +68,14 @@ pub(super) async fn start(
     let kind = buffer(config).await?;
     let outbox = outbox::open(kind, &outbox_tasks, clock)
         .await
-        .map_err(|error| refuse(&error))?;
+        .map_err(|error| match &error {
+            OpenError::Disk(disk::OpenError::Damaged { .. }) => AssemblyError::Data(format!(
+                "{} (in {}; relay.buffer.accept_loss: true gives up what is damaged)",
+                chain(&error),
+                folder.display(),
+            )),
+            _ => refuse(&error),
+        })?;
     let demo = match config.demo.is_on() && config.relay.table.routes().is_empty() {
         false => None,
         true => {
@@ -273,7 +280,7 @@ fn settings(config: &Config, demo: Option<&Arc<RouteTable>>) -> Result<Settings,
             OverflowRule::DropOldest => Overflow::DropOldest,
             OverflowRule::Reject => Overflow::Reject,
         },
-        message_size_max: relay.message_size_max.saturating_mul(4).div_ceil(3),
+        message_size_max: relay.message_size_max,
         dedup_window_ms: millis(relay.dedup_window),
         dedup_max: relay.dedup_max,
         history: HistoryLimits {

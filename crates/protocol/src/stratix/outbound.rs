@@ -14,13 +14,14 @@ pub enum Outbound {
     Binary(Vec<u8>),
 }
 
-/// Tells how far a message has got.
-pub fn ack(message_id: &str, level: Level) -> String {
+/// Tells how far a message has got, and whether it was taken before.
+pub fn ack(message_id: &str, level: Level, is_duplicate: bool) -> String {
     write(&Notice {
         kind: Kind::Control,
         action: "ack",
         message_id: Some(message_id),
         level: Some(level.name()),
+        duplicate: is_duplicate.then_some(true),
         ..Notice::default()
     })
 }
@@ -71,6 +72,8 @@ struct Notice<'a> {
     message_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     level: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicate: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -13,6 +13,7 @@ use upstream::ws_agent::{Answer, AnswerKind, LinkId, Listener, Peer};
 
 use super::dead::DeadLetter;
 use super::lane::Item;
+use super::stored::ENVELOPE;
 use super::{Lane, Relay, Stage, key, lock};
 
 /// Ids of the answers told last, so that one told again after a gap is not passed on
@@ -113,13 +114,21 @@ impl Listener for Relay {
             in_reply_to: &answer.in_reply_to,
             state,
         };
-        let Ok(json) = serde_json::to_vec(&told) else {
+        let mut json = Vec::with_capacity(message.data.len() + ENVELOPE);
+        if serde_json::to_writer(&mut json, &told).is_err() {
             return;
-        };
-        if !is_delta && !message.message_id.is_empty() {
-            self.remember(&settings, now_ms, &answer.client, &message);
         }
-        self.publish(&answer.client, json.into(), !is_delta);
+        let json = Bytes::from(json);
+        if !is_delta && !message.message_id.is_empty() {
+            self.remember(
+                &settings,
+                now_ms,
+                &answer.client,
+                &message,
+                Some(json.clone()),
+            );
+        }
+        self.publish(&answer.client, json, !is_delta);
     }
 }
 

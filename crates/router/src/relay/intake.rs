@@ -1,10 +1,12 @@
 //! Taking a message: checked, routed, stored, acknowledged.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use outbox::{AppendError, Record, RecordId};
 use protocol::agent;
 use protocol::stratix::{Kind, Message};
@@ -13,10 +15,10 @@ use upstream::ws_agent::Delivery;
 use super::known::Due;
 use super::lane::{self, Item};
 use super::settings::Lines;
-use super::stored::Stored;
+use super::stored::{ENVELOPE, Stored};
 use super::{
-    Count, Lane, MESSAGE_ID_MAX, Overflow, Refused, Relay, Settings, Stage, Submission, Told, key,
-    lock,
+    Count, Lane, MESSAGE_ID_MAX, Overflow, Refused, Relay, Settings, Stage, Submission, TURNS,
+    Told, key, lock,
 };
 
 impl Relay {
@@ -50,6 +52,9 @@ impl Relay {
         let priority = lane::stored_priority(priority);
         let message_id: Arc<str> = message.message_id.as_str().into();
         let key = key(&client, &message_id);
+        // A client may be on its way from one connection, and one worker, to another: what is
+        // known of a message and its place in the log must come in the same order.
+        let _in_turn = lock(&self.turns[(key_of_client(&client) % TURNS) as usize]);
         let mut due = Due::default();
         let is_new = lock(&self.known).enter(
             settings.window(self.clock.mono_ms()),
@@ -75,7 +80,7 @@ impl Relay {
         lane.target.shown_url().clone_into(&mut message.route);
         let trace = traceparent.unwrap_or_else(new_trace);
         tracing::debug!(%client, %message_id, trace, "message was taken");
-        self.remember(&settings, now_ms, &client, &message);
+        self.remember(&settings, now_ms, &client, &message, None);
         let stored = Stored::new(message, &trace);
         let payload = stored.write();
         let held = self.hold(&settings, stored, payload.len());
@@ -130,9 +135,10 @@ impl Relay {
             };
             return refuse(&self.counters.refused_invalid, refused);
         }
-        if message.data.len() > settings.message_size_max {
+        let size = payload_len(message);
+        if size > settings.message_size_max {
             let refused = Refused::TooLarge {
-                size: message.data.len(),
+                size,
                 max: settings.message_size_max,
             };
             return refuse(&self.counters.refused_invalid, refused);
@@ -237,32 +243,40 @@ impl Relay {
         Some(Arc::new(delivery))
     }
 
+    /// Keeps a message for the client's history: as `json`, if that says more than the
+    /// message does.
     pub(super) fn remember(
         &self,
         settings: &Settings,
         now_ms: u64,
         client: &Arc<str>,
         message: &Message,
+        json: Option<Bytes>,
     ) {
-        if settings.history.per_client == 0 {
+        let limits = &settings.history;
+        if limits.per_client == 0 {
             return;
         }
-        let message_id = message.message_id.as_str().into();
-        let kept;
-        let message = if message.data.len() > settings.history.message_size_max {
-            kept = Message {
+        let json = if message.data.len() > limits.message_size_max {
+            let without_data = Message {
                 data: String::new(),
                 ..message.clone()
             };
-            &kept
+            written(&without_data)
         } else {
-            message
+            json.or_else(|| written(message))
         };
-        if let Ok(json) = serde_json::to_vec(message) {
-            let limits = &settings.history;
-            lock(&self.history).add(now_ms, limits, client, message_id, json.into());
+        if let Some(json) = json {
+            let message_id = message.message_id.as_str().into();
+            lock(&self.history).add(now_ms, limits, client, message_id, json);
         }
     }
+}
+
+fn written(message: &Message) -> Option<Bytes> {
+    let mut json = Vec::with_capacity(message.data.len() + ENVELOPE);
+    serde_json::to_writer(&mut json, message).ok()?;
+    Some(json.into())
 }
 
 /// Bytes of a payload, which is Base64 in a binary message (`contracts`: relay 1.7).
@@ -282,6 +296,13 @@ fn payload_len(message: &Message) -> usize {
     }
 }
 
+/// Clients with the same number take turns.
+fn key_of_client(client: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    client.hash(&mut hasher);
+    hasher.finish()
+}
+
 fn is_over(lines: &Mutex<Lines>, key: &Arc<str>, now_ms: u64) -> bool {
     lock(lines)
         .as_mut()
@@ -291,7 +312,8 @@ fn is_over(lines: &Mutex<Lines>, key: &Arc<str>, now_ms: u64) -> bool {
 /// A W3C `traceparent` (Trace Context, 3.2).
 fn new_trace() -> String {
     let trace = uuid::Uuid::new_v4().as_u128();
-    let span = uuid::Uuid::new_v4().as_u64_pair().0;
+    // One draw is enough: the first span of a trace need not be secret.
+    let span = (trace >> 32) as u64;
     format!("00-{trace:032x}-{span:016x}-01")
 }
 

@@ -32,6 +32,9 @@ pub(super) enum StoredError {
     Base64(#[from] base64::DecodeError),
 }
 
+/// Room for everything but a message's data, mostly: growing copies it.
+pub(super) const ENVELOPE: usize = 512;
+
 impl Stored {
     pub(super) fn new(message: Message, trace: &str) -> Self {
         Self {
@@ -48,9 +51,9 @@ impl Stored {
 
     pub(super) fn write(&self) -> Bytes {
         // Strings and numbers: there is nothing in it that JSON can't hold.
-        serde_json::to_vec(self)
-            .expect("a message of strings and numbers is JSON")
-            .into()
+        let mut json = Vec::with_capacity(self.message.data.len() + ENVELOPE);
+        serde_json::to_writer(&mut json, self).expect("a message of strings and numbers is JSON");
+        json.into()
     }
 
     pub(super) fn message(&self) -> &Message {

@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) evicted: bool,
     /// Waits since the last connection that was ready.
     pub(super) pauses: u32,
+    /// It was told in the log that there is no way to the agent, since there last was one.
+    pub(super) is_missed: bool,
     /// When the next connection may be tried, in milliseconds of the clock.
     pub(super) not_before_ms: u64,
     /// The last obstacle that was logged.
@@ -111,6 +113,7 @@ impl Link {
                 released: false,
                 evicted: false,
                 pauses: 0,
+                is_missed: false,
                 not_before_ms: 0,
                 obstacle: None,
                 last_error: None,

@@ -4,7 +4,7 @@ use crate::stratix::{Kind, Level, Message};
 #[test]
 fn notices_are_as_the_contract_shows_them() {
     assert_eq!(
-        ack("m1", Level::Durable),
+        ack("m1", Level::Durable, false),
         r#"{"type":2,"action":"ack","messageId":"m1","level":"durable"}"#
     );
     assert_eq!(
@@ -26,7 +26,7 @@ fn notices_are_as_the_contract_shows_them() {
 #[test]
 fn whatever_the_client_called_it_is_escaped() {
     let id = "\"},{\\\u{2028}\n\0é";
-    let text = ack(id, Level::Accepted);
+    let text = ack(id, Level::Accepted, false);
     let read: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(read["messageId"], id);
     assert!(!text.contains('\n'));

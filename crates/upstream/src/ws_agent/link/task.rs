@@ -244,6 +244,7 @@ impl<'a> Session<'a> {
             state.phase = Phase::Up;
             state.wanted = false;
             state.pauses = 0;
+            state.is_missed = false;
             state.obstacle = None;
             state.last_error = None;
         }

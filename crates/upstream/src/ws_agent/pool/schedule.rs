@@ -144,7 +144,7 @@ impl Schedule {
         } = ended;
         let next = {
             let mut state = link.state();
-            log(link, &end, was_ready, hold.as_ref(), &state);
+            log(link, &end, was_ready, hold.as_ref(), &mut state);
             if let Some(hold) = &hold {
                 state.obstacle = Some(hold.reason);
             }
@@ -328,7 +328,7 @@ fn begin(link: &Link) -> bool {
     waits
 }
 
-fn log(link: &Link, end: &End, was_ready: bool, hold: Option<&Hold>, state: &link::State) {
+fn log(link: &Link, end: &End, was_ready: bool, hold: Option<&Hold>, state: &mut link::State) {
     let url = link.shown_url();
     let reason = end.reason.as_str();
     if was_ready {
@@ -346,7 +346,9 @@ fn log(link: &Link, end: &End, was_ready: bool, hold: Option<&Hold>, state: &lin
             tracing::warn!(url, reason = hold.text, wait_seconds, "agent is held off");
         }
         None if was_ready || end.cause != Cause::Lost => {}
-        None if state.pauses == 0 => tracing::warn!(url, reason, "agent is not reached"),
+        None if !std::mem::replace(&mut state.is_missed, true) => {
+            tracing::warn!(url, reason, "agent is not reached");
+        }
         None => tracing::debug!(url, reason, "agent is not reached"),
     }
 }
