@@ -2,7 +2,9 @@
 
 use serde_json::json;
 use tempfile::tempdir;
+use testkit::openclaw::{Behaviour as Habits, FakeGateway};
 use testkit::stratix_agent::{Behaviour, StratixAgent};
+use upstream::ws_agent::{AgentAuth, Peer, Secret, Target};
 
 use crate::scene::{Scene, settings, table, target, until};
 
@@ -69,5 +71,47 @@ fn an_agent_speaks_to_its_own_clients_only_and_says_nothing_twice() {
     assert_eq!(scene.heard.all().len(), 3);
     assert_eq!(scene.relay.counters().answers_foreign.value(), 2);
     assert_eq!(scene.relay.counters().answers_repeated.value(), 1);
+    scene.stop();
+}
+
+#[test]
+fn an_answer_given_while_we_were_away_is_fetched_and_its_message_not_sent_again() {
+    let folder = tempdir().unwrap();
+    let gateway = FakeGateway::start(Habits {
+        echoes: false,
+        ..Habits::default()
+    })
+    .unwrap();
+    let openclaw = Target {
+        peer: Peer::OpenClaw,
+        auth: Habits::default().secret.map_or(AgentAuth::None, |secret| {
+            AgentAuth::Token(Secret::new(secret))
+        }),
+        ..target(&gateway.url())
+    };
+    let rules = || settings(table(&[("", openclaw.clone())]));
+    let scene = Scene::start(folder.path(), rules());
+    scene.send_safely("c", "slow", "think hard");
+    scene.send_safely("d", "quick", "say yes");
+    until("both are acknowledged", || {
+        scene.relay.counters().delivered.value() == 2
+    });
+    gateway.finish("d:quick", "yes").unwrap();
+    until("the first answer", || scene.heard.all().len() == 1);
+    let gauges = scene.relay.gauges();
+    assert_eq!((gauges.pending, gauges.unanswered), (0, 1));
+    scene.stop();
+    gateway.finish("c:slow", "forty-two").unwrap();
+    let scene = Scene::start(folder.path(), rules());
+    until("the second answer", || !scene.heard.all().is_empty());
+    let (_, answer) = scene.heard.all().remove(0);
+    assert_eq!(answer["data"], "forty-two");
+    assert_eq!(answer["inReplyTo"], "slow");
+    let sends = gateway.ledger().sends;
+    assert_eq!(sends.len(), 2, "each went once: {sends:?}");
+    until("nothing is left", || scene.relay.gauges().unanswered == 0);
+    scene.stop();
+    let scene = Scene::start(folder.path(), rules());
+    assert_eq!(scene.relay.counters().recovered.value(), 0);
     scene.stop();
 }
