@@ -10,10 +10,10 @@ pub fn openclaw_frames(data: &[u8]) {
 
 /// The frames of a Stratix agent.
 pub fn stratix_frames(bytes: &[u8]) {
-    upstream::ws_agent::fuzzing::stratix_frames(bytes);
+    fuzzing::stratix_frames(bytes);
 }
 
 /// The URL of an agent.
 pub fn agent_url(bytes: &[u8]) {
-    upstream::ws_agent::fuzzing::agent_url(bytes);
+    fuzzing::agent_url(bytes);
 }

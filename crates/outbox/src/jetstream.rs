@@ -1,6 +1,6 @@
 //! Records in a stream of NATS JetStream.
 //!
-//! One gateway writes a stream. A record is a message with an [envelope](crate::envelope) on
+//! One gateway writes a stream. A record is a message with an [`envelope`] on
 //! the subject of its priority (`<subject>.control`, `.interactive`, `.bulk`); its number is
 //! the stream's sequence. What is noted about records stands in a second stream,
 //! `<stream>_NOTES`, one message per record on `<subject>.note.<seq>`. Settling deletes both.

@@ -1,7 +1,7 @@
 //! Records in a Redis stream.
 //!
 //! One gateway writes a stream. A record is an entry with the single field `r`, an
-//! [envelope](crate::envelope), at the id `<seq>-0`: ids are ours, so that a record sent again
+//! [`envelope`], at the id `<seq>-0`: ids are ours, so that a record sent again
 //! after an unknown outcome can't be stored twice. What is noted about records stands in the
 //! hash `<stream>:notes` under their seq. Settling deletes both.
 //!

@@ -11,9 +11,7 @@ use outbox::{Config, OpenError, disk, open};
 async fn second_process_is_kept_out_until_the_first_has_closed() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config::Disk(small(folder.path()));
-    let (outbox, _) = open(config, &Tasks::new(), Clock::start())
-        .await
-        .unwrap();
+    let (outbox, _) = open(config, &Tasks::new(), Clock::start()).await.unwrap();
     assert_eq!(opened_by_another(folder.path()), "kept out");
     outbox.close().await;
     assert_eq!(opened_by_another(folder.path()), "let in");

@@ -8,7 +8,7 @@
 //! its handshake ([`History`]).
 //!
 //! What must hold:
-//! - a text that was sent is passed on as it came: only [`payload`] looks behind it;
+//! - a text that was sent is passed on as it came: only [`payload()`] looks behind it;
 //! - nothing is allocated because a client claims that much will come;
 //! - an error names the field or the message, and never repeats what the client sent in it.
 

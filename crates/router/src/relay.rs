@@ -7,7 +7,7 @@
 //! was acknowledged to the client is in the outbox until one of the two is noted there, so
 //! that a restart goes on where the process ended.
 //!
-//! What agents say comes back through [`Listener`], is remembered in the client's
+//! What agents say comes back through [`Listener`](upstream::ws_agent::Listener), is remembered in the client's
 //! [`history`] and published on the channel `agent.<client>`, on which the client's
 //! connections listen, whatever they speak.
 //!

@@ -109,7 +109,7 @@ impl Worker {
         };
         let cx = context(&self.live, self.now);
         connection.session.heard(cx);
-        if !connection.session.admit_message(cx, &mut self.outputs) {
+        if !connection.session.admit_message(&mut self.outputs) {
             return self.drive(slot);
         }
         if binary {
@@ -323,6 +323,10 @@ impl Worker {
     fn tell_refused(&mut self, slot: u32, id: &str, code: ErrorCode, text: &str, is_final: bool) {
         let notice = stratix::error(id, code.to_error().code, text, is_final);
         self.send_text(slot, notice.as_bytes());
+        if let Some(connection) = self.connections.get_mut(slot) {
+            let cx = context(&self.live, self.now);
+            connection.session.message_refused(cx, &mut self.outputs);
+        }
     }
 
     /// Queues a text message behind the replies and before publications.

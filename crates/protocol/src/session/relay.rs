@@ -27,20 +27,24 @@ impl Session {
         }
     }
 
-    /// Asks whether a message of a dialect may be taken, which counts as a command;
-    /// otherwise the session is closed over it.
-    pub fn admit_message(&mut self, cx: Context<'_>, out: &mut Vec<Output>) -> bool {
+    /// Asks whether a message of a dialect may be taken; otherwise the session is closed
+    /// over it. How many may be taken is the relay's to say.
+    pub fn admit_message(&mut self, out: &mut Vec<Output>) -> bool {
         if self.phase != Phase::Connected {
             if self.phase != Phase::Closed {
                 self.close(Disconnect::BAD_REQUEST, out);
             }
             return false;
         }
-        if !self.admit_command(cx) {
-            self.close(Disconnect::TOO_MANY_REQUESTS, out);
-            return false;
-        }
         true
+    }
+
+    /// Counts a message of a dialect that was refused as a command: who goes on sending
+    /// what is refused is closed.
+    pub fn message_refused(&mut self, cx: Context<'_>, out: &mut Vec<Output>) {
+        if self.phase == Phase::Connected && !self.admit_command(cx) {
+            self.close(Disconnect::TOO_MANY_REQUESTS, out);
+        }
     }
 
     /// Notes a sign of life, where any sign counts as an answer to a ping.

@@ -163,7 +163,7 @@ fn nobody_speaks_to_the_agent_of_another() {
 fn a_client_known_before_the_upgrade_begins_without_a_reply() {
     let mut scene = Scene::new(Dialect::Stratix);
     assert!(matches!(scene.take()[..], [Output::Begun]));
-    assert!(scene.with(Session::admit_message));
+    assert!(scene.with(|session, _, out| session.admit_message(out)));
     let channels: Vec<&str> = scene
         .session
         .subscriptions()
@@ -193,4 +193,25 @@ fn any_sign_of_life_answers_a_websocket_ping_and_silence_ends_the_connection() {
         panic!("{told:?}");
     };
     assert_eq!(disconnect.code, 3012);
+}
+
+#[test]
+fn only_messages_that_are_refused_count_as_commands() {
+    let mut scene = Scene::new(Dialect::Stratix);
+    scene.take();
+    for _ in 0..10_000 {
+        assert!(scene.with(|session, _, out| session.admit_message(out)));
+    }
+    let burst = scene.settings.client.command_burst;
+    for _ in 0..=burst {
+        scene.with(Session::message_refused);
+    }
+    assert!(scene.take().is_empty());
+    scene.with(Session::message_refused);
+    let told = scene.take();
+    let [Output::Close(disconnect)] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(disconnect.code, 3013);
+    assert!(!scene.with(|session, _, out| session.admit_message(out)));
 }
