@@ -333,6 +333,7 @@ impl History {
         let messages = self.messages.as_deref().unwrap_or_default();
         let spoken = |it: &frame::Message| it.role() == "assistant" && !it.text().is_empty();
         let marked = |it: &frame::Message| spoken(it) && it.belongs_to(run);
+        let asks = |it: &frame::Message| it.role() == "user" && !it.is_continuation();
         let mut place = messages.iter().rposition(marked);
         let is_marked = place.is_some();
         if place.is_none() {
@@ -340,7 +341,7 @@ impl History {
                 .iter()
                 .position(|it| it.role() == "user" && it.belongs_to(run))?;
             let after = messages.get(question + 1..).unwrap_or_default();
-            let end = after.iter().position(|it| it.role() == "user");
+            let end = after.iter().position(asks);
             let until_next = after.get(..end.unwrap_or(after.len())).unwrap_or_default();
             let last = until_next.iter().rposition(spoken)?;
             place = Some(question + 1 + last);
@@ -351,11 +352,53 @@ impl History {
         Some(Found {
             text: message.text().to_owned(),
             is_marked,
-            is_followed: after.iter().any(|it| it.role() == "user"),
+            is_followed: after.iter().any(asks),
             renamed: message
                 .run_id()
                 .filter(|name| unnamed(name, run).is_none())
                 .map(str::to_owned),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::History;
+
+    #[test]
+    fn answer_of_a_run_that_the_gateway_resumed_is_found_behind_its_own_prompt() {
+        let said = |role: &str, text: &str, key: Option<&str>, run: Option<&str>| {
+            json!({
+                "role": role,
+                "content": [{"type": "text", "text": text}],
+                "idempotencyKey": key,
+                "__openclaw": {"runId": run},
+            })
+        };
+        let prompt = "[System] Your previous turn was interrupted by a gateway restart";
+        let own = "30716b20-a7a2-4c06-8168-1602ed3cdb18";
+        let own_key = format!("{own}:user");
+        let mut messages = vec![
+            said("user", "slow", Some("c:m1:user"), None),
+            said("user", prompt, Some(&own_key), None),
+            said("assistant", "forty-two", None, Some(own)),
+        ];
+        let history = |messages: &[serde_json::Value]| -> History {
+            let text = json!({ "messages": messages }).to_string();
+            serde_json::from_str(&text).unwrap()
+        };
+        let found = history(&messages).answer("c:m1").unwrap();
+        assert_eq!(
+            (found.text.as_str(), found.is_followed),
+            ("forty-two", false)
+        );
+        assert_eq!(found.renamed.as_deref(), Some(own));
+        messages.push(said("user", "and now", Some("c:m2:user"), None));
+        assert!(history(&messages).answer("c:m1").unwrap().is_followed);
+        // A client that writes like the gateway asks all the same.
+        messages[1] = said("user", prompt, Some("c:m9:user"), None);
+        assert!(history(&messages).answer("c:m1").is_none());
     }
 }

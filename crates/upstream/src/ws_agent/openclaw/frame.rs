@@ -381,6 +381,19 @@ impl Message {
         self.fields.state.as_deref() == Some("interrupted")
     }
 
+    /// The gateway's own prompt, by which it makes the agent go on after a restart: what
+    /// follows it still answers the message before. Keys of clients hold a colon, its own
+    /// are bare ids.
+    pub(super) fn is_continuation(&self) -> bool {
+        let origin = self.fields.origin.as_ref();
+        let named = origin.and_then(|origin| origin.idempotency_key.as_deref());
+        let key = self.fields.idempotency_key.as_deref().or(named);
+        let stem = key.and_then(|key| key.strip_suffix(":user"));
+        self.role() == "user"
+            && self.text().starts_with("[System] ")
+            && stem.is_some_and(|stem| !stem.contains(':'))
+    }
+
     /// It is marked as belonging to this run, under whatever name.
     pub(super) fn belongs_to(&self, run: &str) -> bool {
         self.name_of(run).is_some()
