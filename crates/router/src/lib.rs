@@ -9,6 +9,7 @@
 mod dispatch;
 mod fanout;
 mod frame;
+pub mod proxy;
 pub mod relay;
 pub mod table;
 

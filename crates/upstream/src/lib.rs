@@ -2,4 +2,5 @@
 #![warn(missing_docs)]
 
 pub mod guard;
+pub mod http_service;
 pub mod ws_agent;

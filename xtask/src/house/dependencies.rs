@@ -14,6 +14,8 @@ use crate::run;
 const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["edge", "admin", "perf"]),
     ("hyper-util", &["edge", "admin", "perf"]),
+    ("h2", &["upstream", "perf"]),
+    ("sqlx", &["store"]),
     ("axum", &["admin", "perf"]),
     ("mio", &["edge", "perf"]),
     (

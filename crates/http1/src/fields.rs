@@ -1,0 +1,273 @@
+//! Fields of a head: names and values in the order and spelling they came in.
+//!
+//! The values stay where they were read; what is added is kept beside. So taking a
+//! head from one connection to the next copies nothing but what is written.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+/// Fields of a head or of trailers.
+#[derive(Debug, Clone, Default)]
+pub struct Fields {
+    block: Bytes,
+    own: Vec<u8>,
+    list: Vec<Entry>,
+}
+
+/// One field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// Which one, if the gateway has to know it.
+    pub known: Known,
+    /// As it was spelt.
+    pub name: &'a str,
+    /// Without white space around it; never CR, LF or NUL.
+    pub value: &'a [u8],
+}
+
+/// A name or value that can't stand in a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid field name or value")]
+pub struct InvalidField;
+
+#[derive(Debug, Clone)]
+struct Entry {
+    known: Known,
+    /// Both parts lie in `own`, not in `block`.
+    is_own: bool,
+    name: Range<u32>,
+    value: Range<u32>,
+}
+
+macro_rules! known {
+    ($($variant:ident = $name:literal),+ $(,)?) => {
+        /// Fields that the gateway reads, writes or strips.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[expect(missing_docs, reason = "each is the field of its name")]
+        pub enum Known { $($variant,)+
+            /// Any other.
+            Other,
+        }
+
+        impl Known {
+            /// The name, in lower case; empty for [`Known::Other`].
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ Self::Other => "" }
+            }
+
+            /// Which one a name is; case does not matter.
+            pub fn of(name: &[u8]) -> Self {
+                match name.len() {
+                    $(length if length == $name.len() && name.eq_ignore_ascii_case($name.as_bytes()) => Self::$variant,)+
+                    _ => Self::Other,
+                }
+            }
+        }
+    };
+}
+
+known! {
+    Accept = "accept",
+    AcceptEncoding = "accept-encoding",
+    Authorization = "authorization",
+    CacheControl = "cache-control",
+    Connection = "connection",
+    ContentEncoding = "content-encoding",
+    ContentLength = "content-length",
+    ContentType = "content-type",
+    Cookie = "cookie",
+    Date = "date",
+    Expect = "expect",
+    Forwarded = "forwarded",
+    Host = "host",
+    KeepAlive = "keep-alive",
+    ProxyAuthenticate = "proxy-authenticate",
+    ProxyAuthorization = "proxy-authorization",
+    ProxyConnection = "proxy-connection",
+    RetryAfter = "retry-after",
+    SecWebSocketAccept = "sec-websocket-accept",
+    SecWebSocketKey = "sec-websocket-key",
+    Server = "server",
+    Te = "te",
+    Traceparent = "traceparent",
+    Trailer = "trailer",
+    TransferEncoding = "transfer-encoding",
+    Upgrade = "upgrade",
+    UserAgent = "user-agent",
+    Via = "via",
+    XForwardedFor = "x-forwarded-for",
+    XForwardedHost = "x-forwarded-host",
+    XForwardedProto = "x-forwarded-proto",
+    XRealIp = "x-real-ip",
+}
+
+impl Known {
+    /// It speaks of one connection and ends at it (RFC 9110, 7.6.1).
+    pub fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Self::Connection
+                | Self::KeepAlive
+                | Self::ProxyAuthenticate
+                | Self::ProxyAuthorization
+                | Self::ProxyConnection
+                | Self::Te
+                | Self::Trailer
+                | Self::TransferEncoding
+                | Self::Upgrade
+        )
+    }
+}
+
+impl Fields {
+    /// No fields.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// No fields, those to come lying in `block`.
+    pub(crate) fn within(block: Bytes, capacity: usize) -> Self {
+        Self { block, own: Vec::new(), list: Vec::with_capacity(capacity) }
+    }
+
+    /// Takes up a field that lies in the block; the parser has checked it.
+    pub(crate) fn take_up(&mut self, name: Range<u32>, value: Range<u32>) -> Known {
+        let known = Known::of(slice(&self.block, &name));
+        self.list.push(Entry { known, is_own: false, name, value });
+        known
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// All, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
+        self.list.iter().map(|entry| self.field(entry))
+    }
+
+    /// The first value of a field.
+    pub fn get(&self, known: Known) -> Option<&[u8]> {
+        self.all(known).next()
+    }
+
+    /// All values of a field, in order.
+    pub fn all(&self, known: Known) -> impl Iterator<Item = &[u8]> {
+        self.list
+            .iter()
+            .filter(move |entry| entry.known == known)
+            .map(|entry| self.field(entry).value)
+    }
+
+    /// The first value of a field that [`Known`] may not list; case does not matter.
+    pub fn get_named(&self, name: &str) -> Option<&[u8]> {
+        self.iter()
+            .find(|field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value)
+    }
+
+    /// The value as text, if it is UTF-8.
+    pub fn text(&self, known: Known) -> Option<&str> {
+        self.get(known).and_then(|value| str::from_utf8(value).ok())
+    }
+
+    /// A value where it lies, without a copy if it came from the wire.
+    pub fn shared(&self, known: Known) -> Option<Bytes> {
+        let entry = self.list.iter().find(|entry| entry.known == known)?;
+        Some(if entry.is_own {
+            Bytes::copy_from_slice(slice(&self.own, &entry.value))
+        } else {
+            self.block.slice(entry.value.start as usize..entry.value.end as usize)
+        })
+    }
+
+    /// Takes a field out, all values.
+    pub fn remove(&mut self, known: Known) {
+        self.list.retain(|entry| entry.known != known);
+    }
+
+    /// Keeps what `keep` likes.
+    pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
+        let (block, own) = (&self.block, &self.own);
+        self.list.retain(|entry| {
+            let source: &[u8] = if entry.is_own { own } else { block };
+            keep(field_of(entry, source))
+        });
+    }
+
+    /// Adds a field at the end.
+    pub fn push(&mut self, name: &str, value: &[u8]) -> Result<(), InvalidField> {
+        if !is_name(name.as_bytes()) || !is_value(value) {
+            return Err(InvalidField);
+        }
+        let start = self.own.len();
+        self.own.extend_from_slice(name.as_bytes());
+        let middle = self.own.len();
+        self.own.extend_from_slice(value);
+        let range = |from: usize, to: usize| {
+            Some(u32::try_from(from).ok()?..u32::try_from(to).ok()?)
+        };
+        let (Some(name_range), Some(value_range)) =
+            (range(start, middle), range(middle, self.own.len()))
+        else {
+            self.own.truncate(start);
+            return Err(InvalidField);
+        };
+        self.list.push(Entry {
+            known: Known::of(name.as_bytes()),
+            is_own: true,
+            name: name_range,
+            value: value_range,
+        });
+        Ok(())
+    }
+
+    /// Puts a field in place of all of its name.
+    pub fn set(&mut self, name: &str, value: &[u8]) -> Result<(), InvalidField> {
+        match Known::of(name.as_bytes()) {
+            Known::Other => self.retain(|field| !field.name.eq_ignore_ascii_case(name)),
+            known => self.remove(known),
+        }
+        self.push(name, value)
+    }
+
+    fn field(&self, entry: &Entry) -> Field<'_> {
+        field_of(entry, if entry.is_own { &self.own } else { &self.block })
+    }
+}
+
+fn field_of<'a>(entry: &Entry, source: &'a [u8]) -> Field<'a> {
+    Field {
+        known: entry.known,
+        name: str::from_utf8(slice(source, &entry.name)).unwrap_or(""),
+        value: slice(source, &entry.value),
+    }
+}
+
+fn slice<'a>(source: &'a [u8], range: &Range<u32>) -> &'a [u8] {
+    source
+        .get(range.start as usize..range.end as usize)
+        .unwrap_or_default()
+}
+
+/// RFC 9110, 5.6.2: a token.
+pub(crate) fn is_name(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name.iter().all(|byte| {
+            byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
+        })
+}
+
+/// RFC 9110, 5.5: visible characters, spaces, tabs and obs-text; nothing around them.
+pub(crate) fn is_value(value: &[u8]) -> bool {
+    value
+        .iter()
+        .all(|byte| *byte == b'\t' || (*byte >= 0x20 && *byte != 0x7f))
+}

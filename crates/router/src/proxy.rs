@@ -1,0 +1,18 @@
+//! The HTTP proxy: from a request to its upstream and back.
+//!
+//! ```text
+//! request ─► table ─► access ─► breaker ─► slot, rate ─► endpoint ─► exchange ─► answer
+//!            snapshot  rule     open?       queue        P2C         phases      metrics, log
+//! ```
+//!
+//! A [`Record`] is what an operator writes; a route is what it compiles to. Requests
+//! hold the route they began with, so a new table disturbs nothing under way.
+
+mod caller;
+mod record;
+
+pub use caller::Caller;
+pub use record::{
+    Ai, AiDialect, Breaker, Budget, ConcurrencyMode, Problem, Queue, Rate, RateBy, Record, Retry,
+    Timeouts, UpstreamSpec, UpstreamVersions,
+};
