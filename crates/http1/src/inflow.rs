@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use crate::fields::Fields;
+use crate::head::ResponseHead;
 
 /// A part of a body.
 #[derive(Debug)]
@@ -42,4 +43,13 @@ pub trait Inflow: Send {
     /// Ready once the client is known to have left, whether or not the body is
     /// complete.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone>;
+
+    /// Ready once the monotonic clock shows `at` milliseconds.
+    ///
+    /// A client's connection keeps one timer for all of its requests and moves it only
+    /// when it would ring too late: a deadline that does not pass costs next to nothing.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, at: u64) -> Poll<()>;
+
+    /// An interim answer (1xx other than 100 and 101) to be passed on.
+    fn interim(&mut self, head: &ResponseHead);
 }
