@@ -1,5 +1,6 @@
 //! Installs what the tests need and nothing that is there already.
 
+mod rivals;
 mod suites;
 
 use std::path::Path;
@@ -21,12 +22,10 @@ pub(crate) fn install(report: &mut Report, rivals: bool) {
     );
     report.step("deps: npm packages of tests/sdk", npm_packages);
     if rivals {
-        report.step("deps: what the benchmarks compare against", || {
-            println!(
-                "    nothing to install: the reference broadcaster is part of the perf package"
-            );
-            Ok(())
-        });
+        report.step(
+            "deps: what the benchmarks compare against (nginx, HAProxy, h2load)",
+            rivals::install,
+        );
     }
 }
 
@@ -100,7 +99,12 @@ fn nats_server() -> anyhow::Result<()> {
         println!("    all there: {program}");
         return Ok(());
     }
-    suites::unpack("nats-server", NATS_VERSION_MIN, &folder)?;
+    suites::unpack(
+        "nats-server",
+        NATS_VERSION_MIN,
+        suites::With::Nothing,
+        &folder,
+    )?;
     ensure!(
         recent(program),
         "the unpacked {program} does not start or is too old"

@@ -5,6 +5,7 @@
 //! is installed and the machine's own apt never learns of it, so no privileges are needed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -22,9 +23,13 @@ pub(super) fn services_folder() -> anyhow::Result<PathBuf> {
         .join("services"))
 }
 
-/// Unpacks the newest `package` of at least this version into `folder`. Only for programs
-/// that need no libraries: dependencies are not fetched.
-pub(super) fn unpack(package: &str, at_least: (u32, u32), folder: &Path) -> anyhow::Result<()> {
+/// Unpacks the newest `package` of at least this version into `folder`.
+pub(super) fn unpack(
+    package: &str,
+    at_least: (u32, u32),
+    with: With,
+    folder: &Path,
+) -> anyhow::Result<()> {
     let release = release()?;
     let own = own_source(&release)?;
     let private = services_folder()?.join("apt");
@@ -43,7 +48,7 @@ pub(super) fn unpack(package: &str, at_least: (u32, u32), folder: &Path) -> anyh
                     "    unpacking {package} {candidate} into {}",
                     folder.display()
                 );
-                return apt.unpack(package, folder);
+                return apt.unpack(package, with, folder);
             }
             Some(candidate) => seen.push(format!("{suite}: {candidate}")),
             None => seen.push(format!("{suite}: none")),
@@ -55,6 +60,43 @@ pub(super) fn unpack(package: &str, at_least: (u32, u32), folder: &Path) -> anyh
          put one on the path by hand",
         seen.join("; ")
     )
+}
+
+/// What is unpacked beside the package itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum With {
+    /// Nothing: the program is linked statically.
+    Nothing,
+    /// The libraries it needs, the C library among them: programs of a newer suite do not
+    /// start with the machine's own. See [`start_script`].
+    Libraries,
+}
+
+/// A script `run` in `folder` that starts `program` (a path in there) with the libraries
+/// unpacked beside it, by their own loader.
+pub(super) fn start_script(folder: &Path, program: &str) -> anyhow::Result<PathBuf> {
+    let loader = fs::read_dir(folder.join("usr/lib"))?
+        .filter_map(|entry| fs::read_dir(entry.ok()?.path()).ok())
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with("ld-linux-") && name.contains(".so."))
+        })
+        .with_context(|| format!("{} has no dynamic loader", folder.display()))?;
+    let libraries = loader.parent().context("the loader lies in no folder")?;
+    let program = folder.join(program);
+    let quoted = |path: &Path| format!("'{}'", path.display());
+    let script = folder.join("run");
+    let text = format!(
+        "#!/bin/sh\nexec {} --library-path {} {} \"$@\"\n",
+        quoted(&loader),
+        quoted(libraries),
+        quoted(&program)
+    );
+    fs::write(&script, text).context("start script was not written")?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    Ok(script)
 }
 
 /// The first number with a dot in a text: `(2, 15)` of `nats-server: v2.15.1`.
@@ -102,7 +144,25 @@ impl Apt {
         Ok(candidate(&String::from_utf8_lossy(&output.stdout)).map(str::to_owned))
     }
 
-    fn unpack(&self, package: &str, folder: &Path) -> anyhow::Result<()> {
+    /// The package and the libraries it needs, those of the libraries among them.
+    fn closure(&self, package: &str) -> anyhow::Result<Vec<String>> {
+        let output = self
+            .configured("apt-cache")
+            .args(["depends", "--recurse", "--no-recommends", "--no-suggests"])
+            .args(["--no-conflicts", "--no-breaks", "--no-replaces"])
+            .args(["--no-enhances", package])
+            .output()
+            .context("`apt-cache` did not start")?;
+        ensure!(output.status.success(), "`apt-cache depends` failed");
+        let libraries = libraries(&String::from_utf8_lossy(&output.stdout));
+        Ok([package.to_owned()].into_iter().chain(libraries).collect())
+    }
+
+    fn unpack(&self, package: &str, with: With, folder: &Path) -> anyhow::Result<()> {
+        let packages = match with {
+            With::Nothing => vec![package.to_owned()],
+            With::Libraries => self.closure(package)?,
+        };
         let download = self.private.join("download");
         // What an interrupted run left would be taken for what is fetched now.
         for stale in [&download, folder] {
@@ -113,18 +173,27 @@ impl Apt {
         fs::create_dir_all(&download).context("folder for the archive was not made")?;
         let mut apt = self.configured("apt-get");
         run::run(
-            apt.args(["-qq", "download", package])
+            apt.args(["-qq", "download"])
+                .args(&packages)
                 .current_dir(&download),
         )?;
-        let archive = fs::read_dir(&download)?
+        let archives: Vec<PathBuf> = fs::read_dir(&download)?
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .find(|path| path.extension().is_some_and(|ending| ending == "deb"))
-            .context("apt downloaded no archive")?;
+            .filter(|path| path.extension().is_some_and(|ending| ending == "deb"))
+            .collect();
+        ensure!(
+            archives.len() == packages.len(),
+            "apt downloaded {} archives of {}",
+            archives.len(),
+            packages.len()
+        );
         let fresh = folder.with_extension("new");
         if fresh.exists() {
             fs::remove_dir_all(&fresh).context("stale folder was not removed")?;
         }
-        run::run(Command::new("dpkg").arg("-x").arg(&archive).arg(&fresh))?;
+        for archive in archives {
+            run::run(Command::new("dpkg").arg("-x").arg(archive).arg(&fresh))?;
+        }
         fs::rename(&fresh, folder).context("unpacked folder was not put in place")?;
         fs::remove_dir_all(&download).context("downloaded archive was not removed")
     }
@@ -196,7 +265,7 @@ fn release() -> anyhow::Result<String> {
     };
     ensure!(
         value("ID=").as_deref() == Some("debian"),
-        "this machine does not run Debian; put a recent nats-server on the path by hand"
+        "this machine does not run Debian; put recent programs on the path by hand"
     );
     value("VERSION_CODENAME=").context("/etc/os-release names no release")
 }
@@ -296,6 +365,16 @@ fn candidate(policy: &str) -> Option<&str> {
     // Versions may begin with an epoch, which says nothing about the program.
     let found = found.split_once(':').map_or(found, |(_, version)| version);
     (found != "(none)").then_some(found)
+}
+
+/// The libraries in the output of `apt-cache depends --recurse`, whose packages stand
+/// at the beginning of a line. Scripts and their helpers are nothing a program is linked with.
+fn libraries(depends: &str) -> Vec<String> {
+    let names = depends.lines().filter(|line| {
+        let is_library = line.starts_with("lib") || line.starts_with("zlib");
+        is_library && !line.contains(char::is_whitespace)
+    });
+    names.map(str::to_owned).collect()
 }
 
 /// From the one that changes least to the one that has everything.

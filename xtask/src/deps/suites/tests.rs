@@ -40,3 +40,10 @@ fn versions_are_read() {
     assert_eq!(candidate("x:\n  Candidate: 5:8.0.6-3\n"), Some("8.0.6-3"));
     assert_eq!(candidate("x:\n  Candidate: (none)\n"), None);
 }
+
+#[test]
+fn only_libraries_are_taken_of_what_a_package_depends_on() {
+    let depends = "haproxy\n  Depends: libc6\n |Depends: adduser\nlibc6\n  Depends: libgcc-s1\n\
+        adduser\nzlib1g\n<debconf-2.0>\nlibgcc-s1\n";
+    assert_eq!(libraries(depends), ["libc6", "zlib1g", "libgcc-s1"]);
+}
