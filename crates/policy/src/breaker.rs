@@ -30,10 +30,7 @@ use crate::backoff::{Backoff, share_of};
 use crate::deadline::millis;
 use crate::refusal::Refusal;
 use crate::settings::{PolicyError, within};
-
-mod window;
-
-use window::Window;
+use crate::window::Window;
 
 /// When a breaker opens and for how long.
 #[derive(Debug, Clone, PartialEq)]

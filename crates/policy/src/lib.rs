@@ -14,11 +14,15 @@
 //! 4. [`Rate`]: after the slot, so that a call that found no slot spends no token.
 //! 5. The breaker's probe, reserved last: a probe that was taken must be used.
 //!
+//! [`Balance`] chooses among the endpoints of a target, before the gate of the one that it
+//! chooses is asked.
+//!
 //! [`Class`] is what an upstream's kind says about an outcome, [`Retries`] and
 //! [`Budget`] say whether it is tried again.
 #![warn(missing_docs)]
 
 mod backoff;
+mod balance;
 mod breaker;
 mod budget;
 mod class;
@@ -28,8 +32,13 @@ mod gate;
 mod rate;
 mod refusal;
 mod settings;
+mod window;
+
+#[cfg(test)]
+mod chance;
 
 pub use backoff::{Backoff, Retries};
+pub use balance::{Balance, Ejection, EndpointState, Outcome};
 pub use breaker::{Breaker, BreakerSettings, BreakerState, FailureRate, Pass, Transition};
 pub use budget::{Budget, BudgetSettings};
 pub use class::{Class, Verdict};
