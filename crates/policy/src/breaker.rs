@@ -154,9 +154,14 @@ impl BreakerSettings {
 impl Breaker {
     /// A closed breaker.
     pub fn new(settings: BreakerSettings) -> Self {
+        Self::of_generation(settings, 0)
+    }
+
+    /// A closed breaker that ignores the passes of all generations before.
+    pub(crate) fn of_generation(settings: BreakerSettings, generation: u64) -> Self {
         Self {
             state: State::Closed { since: None },
-            generation: 0,
+            generation,
             row: 0,
             consecutive: 0,
             window: settings.rate.map(|rate| Window::new(rate.window)),
@@ -261,6 +266,14 @@ impl Breaker {
             },
             State::Open { .. } | State::HalfOpen { .. } => BreakerState::HalfOpen,
         }
+    }
+
+    pub(crate) fn settings(&self) -> &BreakerSettings {
+        &self.settings
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     fn counts_too_many(&mut self, verdict: Verdict, now: u64) -> bool {

@@ -51,6 +51,11 @@ impl Budget {
         }
     }
 
+    /// Other settings for what is under way.
+    pub fn adopt(&mut self, settings: BudgetSettings) {
+        self.settings = settings;
+    }
+
     /// A call came, and is under way or queues.
     pub fn began(&mut self) {
         self.active = self.active.saturating_add(1);

@@ -24,6 +24,8 @@ pub struct Gate {
     concurrency: Concurrency,
     rate: Option<(Rate, TokenLine)>,
     budget: Budget,
+    /// What the next breaker begins with, so that it knows no pass of an earlier one.
+    generation: u64,
 }
 
 /// What a call finds.
@@ -42,6 +44,8 @@ pub enum Entry {
 pub struct GateState {
     /// Closed if there is no breaker.
     pub breaker: BreakerState,
+    /// Calls allowed at once now; 0 is unlimited.
+    pub limit: u32,
     /// Calls with a slot.
     pub in_flight: u32,
     /// Calls that queue for one.
@@ -59,6 +63,30 @@ impl Gate {
             concurrency: Concurrency::new(&settings.concurrency),
             rate: settings.rate.map(|rate| (rate, TokenLine::default())),
             budget: Budget::new(settings.budget),
+            generation: 0,
+        }
+    }
+
+    /// Runs another policy from now on. Calls that are under way or queue stay so and
+    /// count on. A breaker, a rate and a learnt limit whose settings are the same go on;
+    /// a breaker with other settings begins closed, and outcomes of tries that an earlier
+    /// one let through do not concern it. [`Gate::hand_on`] is due.
+    pub fn adopt(&mut self, policy: &Policy) {
+        let settings = policy.settings();
+        self.concurrency.adopt(&settings.concurrency);
+        self.budget.adopt(settings.budget);
+        if self.breaker.as_ref().map(Breaker::settings) != settings.breaker.as_ref() {
+            if let Some(old) = &self.breaker {
+                self.generation = old.generation() + 1;
+            }
+            let generation = self.generation;
+            self.breaker = settings
+                .breaker
+                .clone()
+                .map(|settings| Breaker::of_generation(settings, generation));
+        }
+        if self.rate.map(|(rate, _)| rate) != settings.rate {
+            self.rate = settings.rate.map(|rate| (rate, TokenLine::default()));
         }
     }
 
@@ -119,6 +147,12 @@ impl Gate {
             .and_then(|breaker| breaker.settle(pass, verdict, after, now, random))
     }
 
+    /// Tells a limit that moves how long a try took to its first byte; see
+    /// [`Concurrency::sample`]. [`Gate::hand_on`] is due.
+    pub fn sample(&mut self, elapsed: Duration, verdict: Verdict, now: u64) {
+        self.concurrency.sample(elapsed, verdict, now);
+    }
+
     /// A call that had a slot ends.
     pub fn leave(&mut self) {
         self.concurrency.leave();
@@ -155,6 +189,7 @@ impl Gate {
                 .breaker
                 .as_ref()
                 .map_or(BreakerState::Closed, |breaker| breaker.state(now)),
+            limit: self.concurrency.limit(),
             in_flight: self.concurrency.in_flight(),
             waiting: self.concurrency.waiting(),
             extra_tries: self.budget.charged(),

@@ -21,6 +21,7 @@
 //! [`Budget`] say whether it is tried again.
 #![warn(missing_docs)]
 
+mod adaptive;
 mod backoff;
 mod balance;
 mod breaker;
@@ -42,7 +43,7 @@ pub use balance::{Balance, Ejection, EndpointState, Outcome};
 pub use breaker::{Breaker, BreakerSettings, BreakerState, FailureRate, Pass, Transition};
 pub use budget::{Budget, BudgetSettings};
 pub use class::{Class, Verdict};
-pub use concurrency::{Concurrency, ConcurrencySettings, Entrance};
+pub use concurrency::{Concurrency, ConcurrencySettings, Entrance, LimitMode};
 pub use deadline::{Deadline, Timeouts};
 pub use gate::{Entry, Gate, GateState};
 pub use rate::{Rate, RateTable, TokenLine};

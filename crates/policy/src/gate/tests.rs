@@ -5,11 +5,16 @@ use crate::settings::Settings;
 
 /// One call at once and one that queues, one call per second, open after one failure.
 fn gate() -> Gate {
-    let settings = Settings {
+    Gate::new(&Policy::new(settings()).unwrap())
+}
+
+fn settings() -> Settings {
+    Settings {
         concurrency: ConcurrencySettings {
             limit: 1,
             waiting_max: 1,
             wait_max: Duration::from_secs(1),
+            ..ConcurrencySettings::default()
         },
         rate: Some(Rate::new(1.0, 1).unwrap()),
         breaker: Some(BreakerSettings {
@@ -18,8 +23,7 @@ fn gate() -> Gate {
             ..BreakerSettings::default()
         }),
         ..Settings::default()
-    };
-    Gate::new(&Policy::new(settings).unwrap())
+    }
 }
 
 #[track_caller]
@@ -123,4 +127,70 @@ fn a_policy_without_limits_admits_everything() {
         (state.in_flight, state.breaker),
         (1_000, BreakerState::Closed)
     );
+}
+
+fn adopt(gate: &mut Gate, settings: Settings) {
+    gate.adopt(&Policy::new(settings).unwrap());
+}
+
+#[test]
+fn another_policy_leaves_calls_where_they_are() {
+    let mut gate = gate();
+    let _pass = admitted(never(&mut gate, 0));
+    assert!(matches!(never(&mut gate, 0), Entry::Waits));
+    adopt(
+        &mut gate,
+        Settings {
+            rate: None,
+            concurrency: ConcurrencySettings {
+                limit: 2,
+                ..settings().concurrency
+            },
+            ..settings()
+        },
+    );
+    let state = gate.state(0);
+    assert_eq!((state.limit, state.in_flight, state.waiting), (2, 1, 1));
+    assert!(gate.hand_on());
+}
+
+#[test]
+fn a_breaker_and_a_rate_that_stay_the_same_go_on() {
+    let mut gate = gate();
+    let pass = admitted(never(&mut gate, 0));
+    let opened = gate.settle(pass, Verdict::Failure, None, 0, 1 << 63);
+    assert!(opened.is_some());
+    gate.leave();
+    let mut other = settings();
+    other.concurrency.limit = 9;
+    adopt(&mut gate, other.clone());
+    assert!(matches!(gate.state(1).breaker, BreakerState::Open { .. }));
+    other.breaker = None;
+    adopt(&mut gate, other);
+    assert!(matches!(refused(never(&mut gate, 1)), Refusal::Rate { .. }));
+}
+
+#[test]
+fn a_new_breaker_knows_no_pass_of_an_earlier_one() {
+    let mut gate = gate();
+    let early = admitted(never(&mut gate, 0));
+    let without = Settings {
+        breaker: None,
+        ..settings()
+    };
+    let mut strict = settings();
+    strict.breaker = Some(BreakerSettings {
+        consecutive: 1,
+        probes: 2,
+        ..BreakerSettings::default()
+    });
+    adopt(&mut gate, without.clone());
+    adopt(&mut gate, strict.clone());
+    assert_eq!(gate.settle(early, Verdict::Failure, None, 0, 0), None);
+    let late = gate.pass(5_000, Deadline::NEVER, 0).unwrap().unwrap();
+    adopt(&mut gate, settings());
+    adopt(&mut gate, without);
+    adopt(&mut gate, strict);
+    assert_eq!(gate.settle(late, Verdict::Failure, None, 5_000, 0), None);
+    assert_eq!(gate.state(5_000).breaker, BreakerState::Closed);
 }
