@@ -6,10 +6,14 @@
 //!           connect, TLS          HTTP/2 over a shared connection
 //! ```
 
+mod dial;
+mod guarded;
 mod origin;
 mod pool;
 mod stream;
 
+pub use dial::DialError;
+pub use guarded::Forbidden;
 pub use origin::{Origin, Scheme, TlsTerms, Versions};
-pub use pool::{DialError, Http1Link, Http2Link, Link, Pool, PoolSettings};
+pub use pool::{Http1Link, Http2Link, Link, Miss, Pool, PoolFigures, PoolSettings};
 pub use stream::Stream;

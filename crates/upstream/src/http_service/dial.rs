@@ -1,0 +1,217 @@
+//! Making a connection: name, address, TCP, TLS.
+//!
+//! Each answer of the resolver is checked and then connected to as it is, so that no
+//! second look-up can lead elsewhere; TLS asks for the name all the same.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifecycle::Clock;
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::guarded::{self, Forbidden};
+use super::{Origin, Scheme, Stream, Versions};
+
+pub(super) use tls::{TlsClients, TlsConfig};
+
+mod tls;
+
+/// Why there is no connection. Clones share their cause.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DialError {
+    /// The name was not resolved, or nothing accepted, within the dial timeout.
+    #[error("upstream did not accept a connection in time")]
+    TimedOut,
+    /// The name has no address.
+    #[error("name of the upstream could not be resolved")]
+    NameUnknown(#[source] Arc<io::Error>),
+    /// None of its addresses may be connected to.
+    #[error("address of the upstream is not allowed: {0}")]
+    Forbidden(Forbidden),
+    /// Nothing listens there.
+    #[error("connection refused")]
+    Refused,
+    /// No way leads there.
+    #[error("upstream is unreachable")]
+    Unreachable,
+    /// TCP failed in another way.
+    #[error("connection failed")]
+    Tcp(#[source] Arc<io::Error>),
+    /// The certificates to trust, or the name to check, are not usable.
+    #[error("tls could not be set up: {0}")]
+    TlsSetup(Arc<str>),
+    /// The handshake failed, be it that the certificate is not trusted.
+    #[error("tls handshake failed: {0}")]
+    Tls(Arc<io::Error>),
+    /// The handshake was not done within its time.
+    #[error("tls handshake was not done in time")]
+    TlsTimedOut,
+    /// HTTP/2 was asked for, and the server does not speak it.
+    #[error("upstream does not speak http/2")]
+    NotHttp2,
+    /// The connection was lost in the handshake of HTTP/2.
+    #[error("http/2 handshake failed")]
+    Http2(#[source] Arc<h2::Error>),
+    /// All connections of HTTP/2 had as many streams as the server lets them.
+    #[error("upstream had no stream to spare in time")]
+    NoStream,
+    /// The gateway stops.
+    #[error("gateway is stopping")]
+    Stopping,
+}
+
+impl DialError {
+    /// Time ran out, as opposed to something having gone wrong.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::TimedOut | Self::TlsTimedOut | Self::NoStream)
+    }
+
+    /// Its name in figures and logs; one of a closed set.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TimedOut => "timeout",
+            Self::NameUnknown(_) => "name_unknown",
+            Self::Forbidden(_) => "forbidden",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::Tcp(_) => "tcp",
+            Self::TlsSetup(_) => "tls_setup",
+            Self::Tls(_) => "tls",
+            Self::TlsTimedOut => "tls_timeout",
+            Self::NotHttp2 => "not_http2",
+            Self::Http2(_) => "http2",
+            Self::NoStream => "no_stream",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    fn tcp(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::Unreachable,
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            _ => Self::Tcp(Arc::new(error)),
+        }
+    }
+}
+
+/// A connection just made.
+#[derive(Debug)]
+pub(super) struct Dialled {
+    pub(super) stream: Stream,
+    /// HTTP/2 is to be spoken on it.
+    pub(super) is_http2: bool,
+}
+
+/// Connects to an origin.
+pub(super) async fn open(
+    origin: &Origin,
+    tls: &TlsConfig,
+    tls_timeout: Duration,
+    clock: Clock,
+) -> Result<Dialled, DialError> {
+    let tcp = timeout(origin.dial_timeout, connect(origin, clock))
+        .await
+        .map_err(|_| DialError::TimedOut)??;
+    match origin.scheme {
+        Scheme::Http => Ok(Dialled {
+            stream: Stream::Plain(tcp),
+            is_http2: origin.versions == Versions::Http2,
+        }),
+        Scheme::Https => timeout(tls_timeout, seal(origin, tls, tcp))
+            .await
+            .map_err(|_| DialError::TlsTimedOut)?,
+    }
+}
+
+async fn connect(origin: &Origin, clock: Clock) -> Result<TcpStream, DialError> {
+    let deadline = clock.elapsed() + origin.dial_timeout;
+    let addresses = resolve(origin).await?;
+    let mut last = DialError::TimedOut;
+    for (index, address) in addresses.iter().enumerate() {
+        // An address that does not answer leaves time for those after it.
+        let left = deadline.saturating_sub(clock.elapsed());
+        let tries = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        match timeout(left / tries, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => {
+                prepare(&tcp).map_err(DialError::tcp)?;
+                return Ok(tcp);
+            }
+            Ok(Err(error)) => last = DialError::tcp(error),
+            Err(_) => last = DialError::TimedOut,
+        }
+    }
+    Err(last)
+}
+
+/// The addresses of an origin that may be connected to, at least one.
+async fn resolve(origin: &Origin) -> Result<Vec<SocketAddr>, DialError> {
+    guarded::check_name(&origin.host).map_err(DialError::Forbidden)?;
+    let mut forbidden = None;
+    let mut allowed = Vec::new();
+    let mut sort = |address: SocketAddr| {
+        let ip = address.ip();
+        match guarded::check(ip, origin.allow_private) {
+            Ok(()) if allowed.len() < ADDRESSES_MAX => allowed.push(address),
+            Ok(()) => {}
+            Err(reason) => forbidden = Some(reason),
+        }
+    };
+    if let Ok(ip) = origin.host.parse::<IpAddr>() {
+        sort(SocketAddr::new(ip, origin.port));
+    } else {
+        tokio::net::lookup_host((origin.host.as_str(), origin.port))
+            .await
+            .map_err(|error| DialError::NameUnknown(Arc::new(error)))?
+            .for_each(sort);
+    }
+    match forbidden {
+        Some(reason) if allowed.is_empty() => Err(DialError::Forbidden(reason)),
+        None if allowed.is_empty() => Err(DialError::NameUnknown(Arc::new(io::Error::new(
+            io::ErrorKind::NotFound,
+            "no addresses",
+        )))),
+        _ => Ok(allowed),
+    }
+}
+
+fn prepare(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE_INTERVAL);
+    SockRef::from(tcp).set_tcp_keepalive(&keepalive)
+}
+
+async fn seal(origin: &Origin, tls: &TlsConfig, tcp: TcpStream) -> Result<Dialled, DialError> {
+    let config = tls.get(origin)?;
+    let name = origin.tls.server_name.as_ref().unwrap_or(&origin.host);
+    let name = ServerName::try_from(name.clone())
+        .map_err(|_| DialError::TlsSetup("server name is not a valid name".into()))?;
+    let stream = TlsConnector::from(config)
+        .connect(name, tcp)
+        .await
+        .map_err(|error| DialError::Tls(Arc::new(error)))?;
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::ALPN_HTTP2);
+    if origin.versions == Versions::Http2 && !is_http2 {
+        return Err(DialError::NotHttp2);
+    }
+    Ok(Dialled {
+        stream: Stream::Tls(Box::new(stream)),
+        is_http2,
+    })
+}
+
+/// Addresses of a name that are tried.
+const ADDRESSES_MAX: usize = 8;
+
+/// After how long without traffic the kernel asks whether the peer is still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
