@@ -1,8 +1,15 @@
 //! Where a body ends, and taking it out of its framing.
 
-use bytes::{Bytes, BytesMut};
+pub(crate) mod chunks;
+
+use std::mem;
+
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::fields::Fields;
+use crate::forward;
+use crate::section::{self, Underscores};
+use chunks::{Chunks, Part};
 
 /// How a body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +29,9 @@ pub enum Framing {
 pub struct BodyDecoder {
     framing: Framing,
     left: u64,
+    chunks: Chunks,
+    /// Lines of the trailers so far, each with its CRLF.
+    trailers: Vec<u8>,
 }
 
 /// What the decoder found.
@@ -57,33 +67,50 @@ impl BodyDecoder {
     pub fn new(framing: Framing) -> Self {
         let left = match framing {
             Framing::Length(length) => length,
-            _ => 0,
+            Framing::Empty | Framing::Chunked | Framing::UntilClose => 0,
         };
-        Self { framing, left }
+        Self {
+            framing,
+            left,
+            chunks: Chunks::new(),
+            trailers: Vec::new(),
+        }
     }
 
-    /// Takes what there is.
+    /// Takes what there is. Content is split off where it lies; a chunk that comes in
+    /// several reads gives several parts.
+    ///
+    /// # Errors
+    ///
+    /// The body breaks its framing; then neither decoder nor buffer is of further use.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, BodyError> {
         match self.framing {
             Framing::Empty => Ok(Decoded::End(None)),
             Framing::Length(_) if self.left == 0 => Ok(Decoded::End(None)),
+            Framing::Chunked => self.decode_chunks(buffer),
             _ if buffer.is_empty() => Ok(Decoded::Wants),
             Framing::Length(_) => {
-                let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+                let count = usize::try_from(self.left)
+                    .unwrap_or(usize::MAX)
+                    .min(buffer.len());
                 self.left -= count as u64;
                 Ok(Decoded::Data(buffer.split_to(count).freeze()))
             }
             Framing::UntilClose => Ok(Decoded::Data(buffer.split().freeze())),
-            Framing::Chunked => Err(BodyError::Chunk),
         }
     }
 
-    /// The connection has closed: the end of the body, or a body that was cut.
+    /// The connection has closed, and the buffer is decoded: the end of the body, or a
+    /// body that was cut.
+    ///
+    /// # Errors
+    ///
+    /// [`BodyError::Cut`].
     pub fn closed(&mut self) -> Result<(), BodyError> {
-        match self.framing {
-            Framing::Empty | Framing::UntilClose => Ok(()),
-            Framing::Length(_) if self.left == 0 => Ok(()),
-            Framing::Length(_) | Framing::Chunked => Err(BodyError::Cut),
+        if self.is_complete() || self.framing == Framing::UntilClose {
+            Ok(())
+        } else {
+            Err(BodyError::Cut)
         }
     }
 
@@ -92,7 +119,38 @@ impl BodyDecoder {
         match self.framing {
             Framing::Empty => true,
             Framing::Length(_) => self.left == 0,
-            Framing::Chunked | Framing::UntilClose => false,
+            Framing::Chunked => self.chunks.is_complete(),
+            Framing::UntilClose => false,
         }
     }
+
+    fn decode_chunks(&mut self, buffer: &mut BytesMut) -> Result<Decoded, BodyError> {
+        let trailers = &mut self.trailers;
+        let (framing, part) = self.chunks.read(buffer, |byte| trailers.push(byte))?;
+        buffer.advance(framing);
+        match part {
+            Part::Wants => Ok(Decoded::Wants),
+            Part::Content(count) => Ok(Decoded::Data(buffer.split_to(count).freeze())),
+            Part::End => self.take_trailers().map(Decoded::End),
+        }
+    }
+
+    fn take_trailers(&mut self) -> Result<Option<Box<Fields>>, BodyError> {
+        if self.trailers.is_empty() {
+            return Ok(None);
+        }
+        let block = Bytes::from(mem::take(&mut self.trailers));
+        let limit = chunks::MOST_TRAILERS;
+        let mut fields = section::fields(&block, 0, limit, Underscores::Allowed, |_, _, _| Ok(()))
+            .map_err(|_| BodyError::Trailers)?;
+        fields.retain(|field| forward::may_trail(&field));
+        Ok(if fields.is_empty() {
+            None
+        } else {
+            Some(Box::new(fields))
+        })
+    }
 }
+
+#[cfg(test)]
+mod tests;

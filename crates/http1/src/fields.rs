@@ -52,17 +52,11 @@ macro_rules! known {
 
         impl Known {
             /// The name, in lower case; empty for [`Known::Other`].
-            pub fn name(self) -> &'static str {
+            pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ Self::Other => "" }
             }
 
-            /// Which one a name is; case does not matter.
-            pub fn of(name: &[u8]) -> Self {
-                match name.len() {
-                    $(length if length == $name.len() && name.eq_ignore_ascii_case($name.as_bytes()) => Self::$variant,)+
-                    _ => Self::Other,
-                }
-            }
+            const NAMED: &[Self] = &[$(Self::$variant),+];
         }
     };
 }
@@ -103,6 +97,15 @@ known! {
 }
 
 impl Known {
+    /// Which one a name is; case does not matter.
+    pub fn of(name: &[u8]) -> Self {
+        let slot = SLOTS.get(slot_of(name, SEED)).copied().unwrap_or(EMPTY);
+        match Self::NAMED.get(usize::from(slot)) {
+            Some(known) if name.eq_ignore_ascii_case(known.name().as_bytes()) => *known,
+            _ => Self::Other,
+        }
+    }
+
     /// It speaks of one connection and ends at it (RFC 9110, 7.6.1).
     pub fn is_hop_by_hop(self) -> bool {
         matches!(
@@ -120,6 +123,55 @@ impl Known {
     }
 }
 
+const SLOT_COUNT: usize = 256;
+const EMPTY: u8 = u8::MAX;
+
+/// With this seed no two names of [`Known`] share a slot; found when this is compiled.
+const SEED: usize = seed();
+const SLOTS: [u8; SLOT_COUNT] = match slots(SEED) {
+    Some(slots) => slots,
+    None => [EMPTY; SLOT_COUNT],
+};
+
+/// Length, first and last byte tell the names of [`Known`] apart.
+const fn slot_of(name: &[u8], seed: usize) -> usize {
+    if name.is_empty() {
+        return 0;
+    }
+    let (first, last) = (name[0] | 0x20, name[name.len() - 1] | 0x20);
+    let mixed = (name.len() ^ ((first as usize) << 8) ^ ((last as usize) << 16)).wrapping_mul(seed);
+    (mixed >> 16) % SLOT_COUNT
+}
+
+const fn slots(seed: usize) -> Option<[u8; SLOT_COUNT]> {
+    let mut slots = [EMPTY; SLOT_COUNT];
+    let mut index = 0;
+    while index < Known::NAMED.len() {
+        let slot = slot_of(Known::NAMED[index].name().as_bytes(), seed);
+        if slots[slot] != EMPTY {
+            return None;
+        }
+        slots[slot] = index as u8;
+        index += 1;
+    }
+    Some(slots)
+}
+
+const fn seed() -> usize {
+    assert!(Known::NAMED.len() < EMPTY as usize);
+    let mut seed = 0x9e37_79b1;
+    let mut tries = 0;
+    while slots(seed).is_none() {
+        seed += 2;
+        tries += 1;
+        assert!(
+            tries < 10_000,
+            "two names share length, first and last byte"
+        );
+    }
+    seed
+}
+
 impl Fields {
     /// No fields.
     pub fn new() -> Self {
@@ -128,13 +180,22 @@ impl Fields {
 
     /// No fields, those to come lying in `block`.
     pub(crate) fn within(block: Bytes, capacity: usize) -> Self {
-        Self { block, own: Vec::new(), list: Vec::with_capacity(capacity) }
+        Self {
+            block,
+            own: Vec::new(),
+            list: Vec::with_capacity(capacity),
+        }
     }
 
     /// Takes up a field that lies in the block; the parser has checked it.
     pub(crate) fn take_up(&mut self, name: Range<u32>, value: Range<u32>) -> Known {
         let known = Known::of(slice(&self.block, &name));
-        self.list.push(Entry { known, is_own: false, name, value });
+        self.list.push(Entry {
+            known,
+            is_own: false,
+            name,
+            value,
+        });
         known
     }
 
@@ -184,7 +245,8 @@ impl Fields {
         Some(if entry.is_own {
             Bytes::copy_from_slice(slice(&self.own, &entry.value))
         } else {
-            self.block.slice(entry.value.start as usize..entry.value.end as usize)
+            self.block
+                .slice(entry.value.start as usize..entry.value.end as usize)
         })
     }
 
@@ -211,9 +273,8 @@ impl Fields {
         self.own.extend_from_slice(name.as_bytes());
         let middle = self.own.len();
         self.own.extend_from_slice(value);
-        let range = |from: usize, to: usize| {
-            Some(u32::try_from(from).ok()?..u32::try_from(to).ok()?)
-        };
+        let range =
+            |from: usize, to: usize| Some(u32::try_from(from).ok()?..u32::try_from(to).ok()?);
         let (Some(name_range), Some(value_range)) =
             (range(start, middle), range(middle, self.own.len()))
         else {
@@ -238,6 +299,56 @@ impl Fields {
         self.push(name, value)
     }
 
+    /// The fields of an HTTP/2 message. White space around values is cut off.
+    pub fn from_header_map(map: &http::HeaderMap) -> Self {
+        let size = map
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum();
+        let mut fields = Self {
+            block: Bytes::new(),
+            own: Vec::with_capacity(size),
+            list: Vec::with_capacity(map.len()),
+        };
+        for (name, value) in map {
+            // Both types hold only what is allowed, so nothing is refused here, short of 4 GiB.
+            let _ = fields.push(name.as_str(), value.as_bytes().trim_ascii());
+        }
+        fields
+    }
+
+    /// For an HTTP/2 message: names in lower case, values from the wire not copied.
+    ///
+    /// # Errors
+    ///
+    /// More fields than a map can hold (24,576 names).
+    pub fn to_header_map(&self) -> Result<http::HeaderMap, InvalidField> {
+        let mut map =
+            http::HeaderMap::try_with_capacity(self.list.len()).map_err(|_| InvalidField)?;
+        for entry in &self.list {
+            let field = self.field(entry);
+            let name =
+                http::HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| InvalidField)?;
+            let value = if entry.is_own {
+                http::HeaderValue::from_bytes(field.value)
+            } else {
+                let at = entry.value.start as usize..entry.value.end as usize;
+                http::HeaderValue::from_maybe_shared(self.block.slice(at))
+            };
+            map.try_append(name, value.map_err(|_| InvalidField)?)
+                .map_err(|_| InvalidField)?;
+        }
+        Ok(map)
+    }
+
+    /// Names and values as bytes, in order.
+    pub(crate) fn raw(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.list.iter().map(|entry| {
+            let source: &[u8] = if entry.is_own { &self.own } else { &self.block };
+            (slice(source, &entry.name), slice(source, &entry.value))
+        })
+    }
+
     fn field(&self, entry: &Entry) -> Field<'_> {
         field_of(entry, if entry.is_own { &self.own } else { &self.block })
     }
@@ -259,15 +370,37 @@ fn slice<'a>(source: &'a [u8], range: &Range<u32>) -> &'a [u8] {
 
 /// RFC 9110, 5.6.2: a token.
 pub(crate) fn is_name(name: &[u8]) -> bool {
-    !name.is_empty()
-        && name.iter().all(|byte| {
-            byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
-        })
+    !name.is_empty() && spelling(name) & NO_TOKEN == 0
+}
+
+/// All bytes of a name in one: [`UNDERSCORE`] and [`NO_TOKEN`], or neither.
+pub(crate) fn spelling(name: &[u8]) -> u8 {
+    name.iter()
+        .fold(0, |found, byte| found | CLASSES[usize::from(*byte)])
 }
 
 /// RFC 9110, 5.5: visible characters, spaces, tabs and obs-text; nothing around them.
 pub(crate) fn is_value(value: &[u8]) -> bool {
-    value
-        .iter()
-        .all(|byte| *byte == b'\t' || (*byte >= 0x20 && *byte != 0x7f))
+    // No early end: so the loop becomes vector instructions.
+    value.iter().fold(true, |fine, byte| {
+        fine & ((*byte == b'\t') | ((*byte >= 0x20) & (*byte != 0x7f)))
+    })
 }
+
+pub(crate) const UNDERSCORE: u8 = 1;
+pub(crate) const NO_TOKEN: u8 = 2;
+
+const CLASSES: [u8; 256] = {
+    let mut classes = [NO_TOKEN; 256];
+    let letters = b"!#$%&'*+-.^`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    let mut index = 0;
+    while index < letters.len() {
+        classes[letters[index] as usize] = 0;
+        index += 1;
+    }
+    classes[b'_' as usize] = UNDERSCORE;
+    classes
+};
+
+#[cfg(test)]
+mod tests;

@@ -10,15 +10,24 @@
 #![warn(missing_docs)]
 
 mod body;
+mod boundary;
+mod buffer;
 mod fields;
+mod forward;
 mod head;
 mod inflow;
+mod outgoing;
 mod parse;
+mod section;
 mod write;
 
 pub use body::{BodyDecoder, BodyError, Decoded, Framing};
+pub use boundary::Boundary;
+pub use buffer::{BUFFER_SIZE, give_back, take_buffer};
 pub use fields::{Field, Fields, InvalidField, Known};
+pub use forward::{connection_tokens, strip_hop_by_hop};
 pub use head::{RequestHead, ResponseHead, Target, Version};
 pub use inflow::{Chunk, Gone, Inflow};
+pub use outgoing::Outgoing;
 pub use parse::{Limits, Reject, request, response};
-pub use write::{chunk_end, chunk_start, write_request_line, write_status_line, write_fields};
+pub use write::{chunk_end, chunk_start, write_fields, write_request_line, write_status_line};
