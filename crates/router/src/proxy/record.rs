@@ -1,11 +1,29 @@
 //! What an operator writes about a route: the fields of the contract and ours.
+//!
+//! [`Record::read`] takes a JSON object and tells all that is wrong with it at once. Names are
+//! read in camelCase and in snake_case, at both levels; [`Record::write`] gives the contract's:
+//! camelCase outside, snake_case inside. `null` is a field that was left out.
+
+mod address;
+mod document;
+mod headers;
+mod object;
+mod path;
+mod read;
+mod write;
+
+pub use document::MASK;
+
+pub(super) use address::Address;
+pub(super) use path::comparable;
 
 /// A route as it is written (`contracts`: http-proxy 5.1). Durations are seconds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// For people and metrics; the path if empty.
     pub name: String,
-    /// Prefix below `/-`, at segment boundaries; `/openai` serves `/-/openai/…`.
+    /// Public prefix, from `/-/` on: `/-/openai` serves itself and `/-/openai/…`. Written
+    /// without `/-`, it gets it.
     pub path: String,
     /// Where requests go; at least one.
     pub upstreams: Vec<UpstreamSpec>,
@@ -19,8 +37,8 @@ pub struct Record {
     pub access_rule: String,
     /// Fields set on what goes upstream; values are templates. In their order.
     pub headers: Vec<(String, String)>,
-    /// The whole request; 1 to 300. Event streams and tunnels are exempt: `gap` and
-    /// `total` are for them.
+    /// The whole request; 1 to 300, or 0 for models unless told otherwise: no limit. Event
+    /// streams and tunnels are exempt: `gap` and `total` are for them.
     pub timeout: f64,
     /// Phases.
     pub timeout_config: Timeouts,
@@ -204,8 +222,13 @@ pub struct Budget {
 pub struct Problem {
     /// The field as it was written: `circuitBreaker.failure_threshold`.
     pub field: String,
-    /// A short code: `validation_required`, `validation_invalid`, `validation_not_unique`.
+    /// A short code: `validation_required`, `validation_invalid`, `validation_unknown` (no such
+    /// field), `validation_masked` (a value that was shown masked comes back),
+    /// `validation_not_unique`.
     pub code: &'static str,
     /// What and why.
     pub message: String,
 }
+
+#[cfg(test)]
+mod tests;
