@@ -218,7 +218,7 @@ impl Refused {
 struct Lane {
     link: LinkId,
     target: Arc<Target>,
-    guard: ArcSwap<upstream::guard::Guard>,
+    guard: upstream::guard::Guard,
     state: Mutex<LaneState>,
     /// Something to do: a message, a connection.
     stirred: Notify,
@@ -296,8 +296,7 @@ impl Relay {
         let lanes: Vec<Arc<Lane>> = lock(&self.lanes).values().cloned().collect();
         if has_new_policy {
             for lane in &lanes {
-                let guard = settings.guard(self.clock, &lane.target);
-                lane.guard.store(Arc::new(guard));
+                lane.guard.adopt(settings.policy_or_none(&lane.target));
             }
         }
         let mut nameless: HashMap<&Target, &Arc<Lane>> =

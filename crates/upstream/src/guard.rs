@@ -9,6 +9,10 @@
 //! call is a future, and dropping it at any moment is allowed: its slot, its place in
 //! the queue, its charge on the budget and its probe are guards and go with it.
 //!
+//! Those who wait for a slot do so in order of urgency, and of arrival among the equally
+//! urgent. When the queue is full, one who is more urgent than the last in it takes its
+//! place, and that one is refused.
+//!
 //! The lock is never held over an await, and what is done under it is counting.
 
 use std::collections::BTreeMap;
@@ -81,37 +85,51 @@ pub struct Counts {
 
 #[derive(Debug)]
 struct Shared {
-    policy: Policy,
+    name: Arc<str>,
     clock: Clock,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    policy: Arc<Policy>,
     gate: Gate,
-    /// Those who wait for a slot, first come first; as many as the gate counts.
-    queue: BTreeMap<u64, oneshot::Sender<()>>,
+    /// Those who wait for a slot; as many as the gate counts. One whose sender is dropped
+    /// is refused.
+    queue: BTreeMap<Place, oneshot::Sender<()>>,
     /// The next place in the queue.
     place: u64,
     chance: Chance,
     counts: Counts,
 }
 
+/// Where one stands in the queue: the least is the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    priority: u8,
+    number: u64,
+}
+
 /// A place in the queue, or the slot that it became.
 #[derive(Debug)]
 struct Queued {
     shared: Arc<Shared>,
-    place: u64,
+    place: Place,
     slot: oneshot::Receiver<()>,
     taken: bool,
 }
 
 impl Guard {
-    /// A guard whose upstream is taken to be well. `seed` makes its chance; guards of
-    /// different processes need different ones, or they come back together.
-    pub fn new(policy: Policy, clock: Clock, seed: u64) -> Self {
+    /// The urgency of a call that says nothing about it; 0 is the most urgent.
+    pub const PRIORITY: u8 = 1;
+
+    /// A guard whose upstream is taken to be well, and is called `name` in the log. `seed`
+    /// makes its chance; guards of different processes need different ones, or they come
+    /// back together.
+    pub fn new(name: impl Into<Arc<str>>, policy: Policy, clock: Clock, seed: u64) -> Self {
         let state = State {
             gate: Gate::new(&policy),
+            policy: Arc::new(policy),
             queue: BTreeMap::new(),
             place: 0,
             chance: Chance::new(seed),
@@ -119,11 +137,21 @@ impl Guard {
         };
         Self {
             shared: Arc::new(Shared {
-                policy,
+                name: name.into(),
                 clock,
                 state: Mutex::new(state),
             }),
         }
+    }
+
+    /// Runs another policy from now on, for all clones. Calls under way keep their slots
+    /// and count against the new limits; those that queue keep their places and the time
+    /// they may wait. What [`Gate::adopt`] says about breaker, rate and limit holds.
+    pub fn adopt(&self, policy: Policy) {
+        let mut state = self.shared.lock();
+        state.gate.adopt(&policy);
+        state.policy = Arc::new(policy);
+        state.hand_on();
     }
 
     /// Waits for a slot as long as the policy and the deadline allow, and for nothing
@@ -131,28 +159,49 @@ impl Guard {
     ///
     /// For callers that have their own loop; [`Guard::call`] does this by itself.
     pub async fn admit(&self, deadline: Deadline) -> Result<Permit, Refusal> {
+        self.admit_as(Self::PRIORITY, deadline).await
+    }
+
+    /// Like [`Guard::admit`], for a call of this urgency; 0 is the most urgent. It counts
+    /// only where calls queue.
+    pub async fn admit_as(&self, priority: u8, deadline: Deadline) -> Result<Permit, Refusal> {
         let now = self.now();
-        let queued = {
+        let (queued, wait_max) = {
             let mut state = self.shared.lock();
             let random = state.chance.draw();
-            match state.gate.enter(now, deadline, random) {
+            let mut entry = state.gate.enter(now, deadline, random);
+            if matches!(entry, Entry::Refused(Refusal::Concurrency)) && state.displace(priority) {
+                entry = state.gate.enter(now, deadline, random);
+            }
+            match entry {
                 Entry::Admitted(pass) => {
                     state.counts.admitted += 1;
                     return Ok(self.shared.permit(pass));
                 }
                 Entry::Refused(refusal) => return Err(state.refused(refusal)),
-                Entry::Waits => state.queue_up(&self.shared),
+                Entry::Waits => (
+                    state.queue_up(&self.shared, priority),
+                    state.policy.settings().concurrency.wait_max,
+                ),
             }
         };
-        let mut permit = self.wait_for_slot(queued, now, deadline).await?;
+        let limit = deadline
+            .remaining(now)
+            .map_or(wait_max, |remaining| remaining.min(wait_max));
+        let mut permit = self.wait_for_slot(queued, now, limit, deadline).await?;
         permit.again(deadline)?;
         self.shared.lock().counts.admitted += 1;
         Ok(permit)
     }
 
-    /// The policy it runs.
-    pub fn policy(&self) -> &Policy {
-        &self.shared.policy
+    /// What its upstream is called in the log.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// The policy it runs now.
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.shared.lock().policy)
     }
 
     /// What it looks like now.
@@ -169,24 +218,19 @@ impl Guard {
         &self,
         mut queued: Queued,
         since: u64,
+        limit: Duration,
         deadline: Deadline,
     ) -> Result<Permit, Refusal> {
-        let own = self.shared.policy.settings().concurrency.wait_max;
-        let limit = deadline
-            .remaining(since)
-            .map_or(own, |remaining| remaining.min(own));
-        // The sender cannot be dropped before it sends: only its place's guard, which
-        // is ours, takes it out of the queue otherwise.
-        if let Ok(Ok(())) = tokio::time::timeout(limit, &mut queued.slot).await {
-            return Ok(queued.into_permit());
-        }
+        let came = tokio::time::timeout(limit, &mut queued.slot).await;
         let now = self.now();
-        let refusal = if deadline.passed(now) {
-            Refusal::DeadlinePassed
-        } else {
-            Refusal::QueueTimeout {
+        let refusal = match came {
+            Ok(Ok(())) => return Ok(queued.into_permit()),
+            // Only a more urgent one takes a place out of the queue without a slot.
+            Ok(Err(_)) => Refusal::Concurrency,
+            Err(_) if deadline.passed(now) => Refusal::DeadlinePassed,
+            Err(_) => Refusal::QueueTimeout {
                 waited: Duration::from_millis(now - since),
-            }
+            },
         };
         drop(queued);
         Err(self.shared.lock().refused(refusal))
@@ -199,11 +243,23 @@ impl Guard {
 
 impl Permit {
     /// Says what came of the try. Without it, the try says nothing about the upstream.
-    pub fn settle(&mut self, verdict: Verdict, after: Option<Duration>) {
+    /// What that did to the breaker is in the log, and the answer.
+    pub fn settle(&mut self, verdict: Verdict, after: Option<Duration>) -> Option<Transition> {
+        let pass = self.pass.take()?;
         let now = self.shared.clock.mono_ms();
-        if let Some(pass) = self.pass.take() {
-            self.shared.lock().settle(pass, verdict, after, now);
-        }
+        let transition = self.shared.lock().settle(pass, verdict, after, now);
+        self.shared.note(transition);
+        transition
+    }
+
+    /// Says how long a try took to the first byte of its answer; if it failed, how long
+    /// until then. A limit that finds its own level needs that of every try. Fixed limits
+    /// do not, and for them it is nothing.
+    pub fn sample(&self, elapsed: Duration, verdict: Verdict) {
+        let now = self.shared.clock.mono_ms();
+        let mut state = self.shared.lock();
+        state.gate.sample(elapsed, verdict, now);
+        state.hand_on();
     }
 
     /// Asks for leave for a further try; the slot is kept either way.
@@ -250,9 +306,15 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.settle(Verdict::Neutral, None);
-        self.uncharge();
+        // A pass that was not settled says nothing, and cannot open or close a breaker.
+        let now = self.pass.is_some().then(|| self.shared.clock.mono_ms());
         let mut state = self.shared.lock();
+        if let (Some(pass), Some(now)) = (self.pass.take(), now) {
+            state.settle(pass, Verdict::Neutral, None, now);
+        }
+        if std::mem::take(&mut self.charged) {
+            state.gate.release();
+        }
         state.gate.leave();
         state.hand_on();
     }
@@ -262,6 +324,17 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Counting does not panic half-way; what another thread's panic left is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, transition: Option<Transition>) {
+        let upstream = &*self.name;
+        match transition {
+            Some(Transition::Opened(span)) => {
+                info!(upstream, open_ms = span.as_millis(), "breaker opened");
+            }
+            Some(Transition::Closed) => info!(upstream, "breaker closed"),
+            None => {}
+        }
     }
 
     fn permit(self: &Arc<Self>, pass: Option<Pass>) -> Permit {
@@ -274,8 +347,11 @@ impl Shared {
 }
 
 impl State {
-    fn queue_up(&mut self, shared: &Arc<Shared>) -> Queued {
-        let place = self.place;
+    fn queue_up(&mut self, shared: &Arc<Shared>, priority: u8) -> Queued {
+        let place = Place {
+            priority,
+            number: self.place,
+        };
         self.place += 1;
         let (free, slot) = oneshot::channel();
         self.queue.insert(place, free);
@@ -285,6 +361,20 @@ impl State {
             slot,
             taken: false,
         }
+    }
+
+    /// Takes the least urgent one out of the queue if it is less urgent than this.
+    fn displace(&mut self, priority: u8) -> bool {
+        let Some(last) = self.queue.last_entry() else {
+            return false;
+        };
+        if last.key().priority <= priority {
+            return false;
+        }
+        // Dropping its sender tells it.
+        last.remove();
+        self.gate.give_up();
+        true
     }
 
     /// Gives free slots to those who wait.
@@ -299,16 +389,19 @@ impl State {
         }
     }
 
-    fn settle(&mut self, pass: Pass, verdict: Verdict, after: Option<Duration>, now: u64) {
+    fn settle(
+        &mut self,
+        pass: Pass,
+        verdict: Verdict,
+        after: Option<Duration>,
+        now: u64,
+    ) -> Option<Transition> {
         let random = self.chance.draw();
-        match self.gate.settle(pass, verdict, after, now, random) {
-            Some(Transition::Opened(span)) => {
-                self.counts.breaker_opened += 1;
-                info!(open_ms = span.as_millis(), "breaker opened");
-            }
-            Some(Transition::Closed) => info!("breaker closed"),
-            None => {}
+        let transition = self.gate.settle(pass, verdict, after, now, random);
+        if let Some(Transition::Opened(_)) = transition {
+            self.counts.breaker_opened += 1;
         }
+        transition
     }
 
     fn refused(&mut self, refusal: Refusal) -> Refusal {
@@ -342,7 +435,7 @@ impl Drop for Queued {
         let mut state = self.shared.lock();
         if state.queue.remove(&self.place).is_some() {
             state.gate.give_up();
-        } else {
+        } else if self.slot.try_recv().is_ok() {
             // The slot came in the moment in which its caller went.
             state.gate.leave();
         }

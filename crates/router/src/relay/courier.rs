@@ -103,8 +103,8 @@ async fn deliver(relay: &Arc<Relay>, lane: &Arc<Lane>, mut item: Item) -> (Item,
         on_not_sent: OnNotSent::Return,
         ..CallOptions::default()
     };
-    let guard = lane.guard.load_full();
-    let called = guard
+    let called = lane
+        .guard
         .call(options, async |attempt| {
             let now_ms = relay.clock.unix_ms();
             let made_ms = match first_ms.load(Ordering::Relaxed) {

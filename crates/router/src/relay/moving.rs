@@ -7,7 +7,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use upstream::ws_agent::Target;
 
@@ -175,7 +174,7 @@ impl Relay {
             Arc::new(Lane {
                 link,
                 target: Arc::clone(target),
-                guard: ArcSwap::from_pointee(settings.guard(self.clock, target)),
+                guard: settings.guard(self.clock, target),
                 state: Mutex::new(LaneState {
                     idle_since_ms: self.clock.mono_ms(),
                     ..LaneState::default()

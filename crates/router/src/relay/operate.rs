@@ -128,7 +128,7 @@ impl Relay {
                 url: lane.target.shown_url().into(),
                 link: lane.link,
                 depth: lock(&lane.state).queue.len(),
-                guard: lane.guard.load().state(),
+                guard: lane.guard.state(),
             })
             .collect()
     }

@@ -86,14 +86,19 @@ impl Settings {
         Policy::new(settings)
     }
 
-    /// A guard for an agent. Settings whose policy is no policy are refused before they
-    /// come here; if one comes all the same, its agent is called without one.
-    pub(super) fn guard(&self, clock: Clock, target: &Target) -> Guard {
-        let policy = self.policy_of(target).unwrap_or_else(|error| {
+    /// The same where there must be one. Settings whose policy is no policy are refused
+    /// before they come here; if one comes all the same, its agent is called without one.
+    pub(super) fn policy_or_none(&self, target: &Target) -> Policy {
+        self.policy_of(target).unwrap_or_else(|error| {
             tracing::error!(%error, "policy of an agent is refused, calls go without");
             Policy::new(policy::Settings::default()).expect("the default policy is one")
-        });
-        Guard::new(policy, clock, uuid::Uuid::new_v4().as_u64_pair().0)
+        })
+    }
+
+    /// A guard for an agent.
+    pub(super) fn guard(&self, clock: Clock, target: &Target) -> Guard {
+        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+        Guard::new(target.shown_url(), self.policy_or_none(target), clock, seed)
     }
 
     pub(super) fn window(&self, now_ms: u64) -> Window {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use policy::{Class, Deadline, Refusal, Retries, Verdict};
+use policy::{Class, Deadline, Refusal, Retries, Settings, Verdict};
 
 use super::{CallError, Cause, Classify, Ending, Guard, Permit, Spent};
 
@@ -85,12 +85,12 @@ impl Guard {
     where
         Sending: Future<Output = Result<T, E>>,
     {
-        let settings = self.policy().settings();
-        let retries = settings.retries;
-        let deadline = settings
-            .timeouts
-            .deadline(self.now())
-            .earlier(options.deadline);
+        // A call keeps the rules it began with; slots, breaker and rate are always today's.
+        let policy = self.policy();
+        let Settings {
+            retries, timeouts, ..
+        } = policy.settings();
+        let deadline = timeouts.deadline(self.now()).earlier(options.deadline);
         let mut story = Story::new(options.attempts_made);
         if story.attempts > retries.attempts {
             return Err(story.ends(Ending::Exhausted(Spent::Attempts)));
@@ -110,7 +110,7 @@ impl Guard {
             };
             permit.uncharge();
             let random = self.shared.lock().chance.draw();
-            let wait = match story.judge(cause, options, &retries, random) {
+            let wait = match story.judge(cause, options, retries, random) {
                 Ok(wait) => wait,
                 Err(ending) => return Err(story.ends(ending)),
             };
@@ -132,9 +132,12 @@ impl Guard {
         Sending: Future<Output = Result<T, E>>,
     {
         let now = self.now();
-        let timeouts = self.policy().settings().timeouts;
-        let until = timeouts.try_deadline(now, deadline);
-        self.shared.lock().counts.tries += 1;
+        let until = {
+            let mut state = self.shared.lock();
+            state.counts.tries += 1;
+            let timeouts = state.policy.settings().timeouts;
+            timeouts.try_deadline(now, deadline)
+        };
         let sending = send(Try {
             number,
             deadline: until,
@@ -146,11 +149,14 @@ impl Guard {
         };
         match answer {
             Ok(Ok(value)) => {
+                permit.sample(self.since(now), Verdict::Success);
                 permit.settle(Verdict::Success, None);
                 Ok(value)
             }
             Ok(Err(error)) => {
-                permit.settle(error.verdict(), error.class().after());
+                let verdict = error.verdict();
+                permit.sample(self.since(now), verdict);
+                permit.settle(verdict, error.class().after());
                 Err(Cause::Upstream(error))
             }
             Err(_elapsed) => {
@@ -162,11 +168,16 @@ impl Guard {
                 } else {
                     Verdict::Failure
                 };
+                let waited = self.since(now);
+                permit.sample(waited, verdict);
                 permit.settle(verdict, None);
-                let waited = Duration::from_millis(self.now() - now);
                 Err(Cause::TimedOut { waited })
             }
         }
+    }
+
+    fn since(&self, begin: u64) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(begin))
     }
 
     /// The decision for a further try comes before its wait, and pays for it.

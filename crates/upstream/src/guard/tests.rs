@@ -2,8 +2,8 @@ use std::future::{pending, ready};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use policy::{
-    Backoff, BreakerSettings, BreakerState, BudgetSettings, Class, ConcurrencySettings, Rate,
-    Retries, Settings, Timeouts,
+    Backoff, BreakerSettings, BreakerState, BudgetSettings, Class, ConcurrencySettings, LimitMode,
+    Rate, Retries, Settings, Timeouts,
 };
 use tokio::time::{advance, sleep, timeout};
 
@@ -48,7 +48,7 @@ fn settings() -> Settings {
 }
 
 fn guard(settings: Settings) -> Guard {
-    Guard::new(Policy::new(settings).unwrap(), Clock::start(), 7)
+    Guard::new("agent", Policy::new(settings).unwrap(), Clock::start(), 7)
 }
 
 fn seconds(count: u64) -> Duration {
@@ -62,6 +62,7 @@ fn one_at_once(waiting: u32, wait: u64) -> Settings {
             limit: 1,
             waiting_max: waiting,
             wait_max: seconds(wait),
+            ..ConcurrencySettings::default()
         },
         ..settings()
     }
@@ -427,6 +428,150 @@ async fn slots_are_handed_on_in_order_of_arrival() {
     assert_at_rest(&guard);
 }
 
+/// Calls for a slot, one after the other, each of this urgency; how each ended, in order
+/// of ending, once the slot that is held has been given back.
+async fn queue_of(guard: &Guard, priorities: &[u8]) -> Vec<(usize, Result<(), Refusal>)> {
+    let held = guard.admit(Deadline::NEVER).await.unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut calls = tokio::task::JoinSet::new();
+    for (number, priority) in priorities.iter().copied().enumerate() {
+        let (guard, order) = (guard.clone(), Arc::clone(&order));
+        calls.spawn(async move {
+            let result = guard.admit_as(priority, Deadline::NEVER).await;
+            let ended = result.as_ref().map(|_| ()).map_err(|refusal| *refusal);
+            order.lock().unwrap().push((number, ended));
+            if result.is_ok() {
+                sleep(seconds(1)).await;
+            }
+        });
+        settle_down().await;
+    }
+    drop(held);
+    calls.join_all().await;
+    assert_at_rest(guard);
+    let order = order.lock().unwrap();
+    order.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_more_urgent_go_first_and_the_equally_urgent_in_order_of_arrival() {
+    let guard = guard(one_at_once(10, 60));
+    let order: Vec<_> = queue_of(&guard, &[2, 1, 0, 1, 255, 0]).await;
+    let order: Vec<_> = order.into_iter().map(|(number, _)| number).collect();
+    assert_eq!(order, [2, 5, 1, 3, 0, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_gives_up_its_least_urgent_for_a_more_urgent_one() {
+    let guard = guard(one_at_once(3, 60));
+    let order = queue_of(&guard, &[2, 1, 2, 1, 0, 0, 0]).await;
+    let full = Err(Refusal::Concurrency);
+    assert_eq!(
+        order,
+        [
+            // Displaced: the last of the least urgent, then the other, then the last of 1.
+            (2, full),
+            (0, full),
+            (3, full),
+            // In the place of the first of 1.
+            (1, full),
+            (4, Ok(())),
+            (5, Ok(())),
+            (6, Ok(())),
+        ]
+    );
+    assert_eq!(guard.state().counts.refused_concurrency, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_displaces_an_equal() {
+    let guard = guard(one_at_once(1, 60));
+    let order = queue_of(&guard, &[1, 1, 2]).await;
+    let full = Err(Refusal::Concurrency);
+    assert_eq!(order, [(1, full), (2, full), (0, Ok(()))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_displaced_and_dropped_gives_nothing_back_twice() {
+    let guard = guard(one_at_once(1, 60));
+    let held = guard.admit(Deadline::NEVER).await.unwrap();
+    let mut gone = Box::pin(guard.admit_as(9, Deadline::NEVER));
+    let mut urgent = Box::pin(guard.admit_as(0, Deadline::NEVER));
+    assert!(timeout(Duration::ZERO, &mut gone).await.is_err());
+    assert!(timeout(Duration::ZERO, &mut urgent).await.is_err());
+    drop(gone);
+    let gate = guard.state().gate;
+    assert_eq!((gate.in_flight, gate.waiting), (1, 1));
+    drop(held);
+    let permit = timeout(seconds(1), urgent).await.unwrap().unwrap();
+    drop(permit);
+    assert_at_rest(&guard);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_policy_counts_the_calls_under_way() {
+    let guard = guard(one_at_once(5, 60));
+    let held = guard.admit(Deadline::NEVER).await.unwrap();
+    let waiting = guard.admit(Deadline::NEVER);
+    let two = Settings {
+        concurrency: ConcurrencySettings {
+            limit: 2,
+            waiting_max: 0,
+            ..one_at_once(0, 60).concurrency
+        },
+        ..settings()
+    };
+    let changing = async {
+        settle_down().await;
+        guard.clone().adopt(Policy::new(two).unwrap());
+    };
+    let (second, ()) = tokio::join!(waiting, changing);
+    let second = second.unwrap();
+    assert_eq!(guard.policy().settings().concurrency.limit, 2);
+    assert_eq!(
+        guard.admit(Deadline::NEVER).await.unwrap_err(),
+        Refusal::Concurrency
+    );
+    guard.adopt(Policy::new(one_at_once(0, 0)).unwrap());
+    drop(second);
+    assert_eq!(
+        guard.admit(Deadline::NEVER).await.unwrap_err(),
+        Refusal::Concurrency,
+        "one is under way, and one is the limit now"
+    );
+    drop(held);
+    drop(guard.admit(Deadline::NEVER).await.unwrap());
+    assert_at_rest(&guard);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_rises_lets_those_in_who_wait() {
+    let guard = guard(Settings {
+        concurrency: ConcurrencySettings {
+            limit: 40,
+            mode: LimitMode::Adaptive { least: 1 },
+            waiting_max: 1,
+            wait_max: seconds(60),
+        },
+        ..settings()
+    });
+    let mut held = Vec::new();
+    for _ in 0..guard.state().gate.limit {
+        held.push(guard.admit(Deadline::NEVER).await.unwrap());
+    }
+    let waiting = guard.admit(Deadline::NEVER);
+    let sampling = async {
+        settle_down().await;
+        for _ in 0..50 {
+            advance(Duration::from_millis(20)).await;
+            held[0].sample(Duration::from_millis(5), Verdict::Success);
+        }
+    };
+    let (permit, ()) = tokio::join!(waiting, sampling);
+    drop(permit.unwrap());
+    assert!(guard.state().gate.limit > 20);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_and_a_long_wait_ends() {
     let guard = guard(one_at_once(1, 3));
@@ -536,6 +681,7 @@ async fn the_limit_is_exact_under_contention() {
             limit: LIMIT,
             waiting_max: 1_000,
             wait_max: seconds(60),
+            ..ConcurrencySettings::default()
         },
         ..settings()
     });
