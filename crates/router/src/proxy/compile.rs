@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policy::{
-    Backoff, BreakerSettings, ConcurrencySettings, FailureRate, Policy, PolicyError, Retries,
-    Settings,
+    Backoff, BreakerSettings, ConcurrencySettings, FailureRate, LimitMode, Policy, PolicyError,
+    Retries, Settings,
 };
 use upstream::http_service::{Origin, TlsTerms, Versions};
 
-use super::record::{Address, Breaker, RateBy, Record, UpstreamVersions};
+use super::record::{Address, Breaker, ConcurrencyMode, RateBy, Record, UpstreamVersions};
 
 /// One upstream of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,15 @@ pub fn policy(record: &Record) -> Result<Policy, PolicyError> {
             limit: record.max_concurrent,
             waiting_max: record.queue.max,
             wait_max: seconds(record.queue.timeout),
-            ..ConcurrencySettings::default()
+            mode: match record.concurrency_mode {
+                ConcurrencyMode::Fixed => LimitMode::Fixed,
+                ConcurrencyMode::Adaptive => LimitMode::Adaptive {
+                    least: match record.max_concurrent {
+                        0 => ADAPTIVE_LEAST,
+                        most => most.min(ADAPTIVE_LEAST),
+                    },
+                },
+            },
         },
         ..Settings::default()
     })
@@ -116,6 +124,8 @@ fn seconds(value: f64) -> Duration {
 const RETRY_WAIT: Duration = Duration::from_millis(25);
 const RETRY_WAIT_MAX: Duration = Duration::from_millis(250);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
+/// Where a limit that moves stops falling.
+const ADAPTIVE_LEAST: u32 = 10;
 /// `contracts`: http-proxy P4.
 const FAILURE_WINDOW: Duration = Duration::from_secs(10);
 const FAILURE_MINIMUM: u32 = 20;

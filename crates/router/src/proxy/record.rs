@@ -4,6 +4,8 @@
 //! read in camelCase and in snake_case, at both levels; [`Record::write`] gives the contract's:
 //! camelCase outside, snake_case inside. `null` is a field that was left out.
 
+use std::fmt;
+
 mod address;
 mod document;
 mod headers;
@@ -17,8 +19,9 @@ pub use document::MASK;
 pub(super) use address::Address;
 pub(super) use path::comparable;
 
-/// A route as it is written (`contracts`: http-proxy 5.1). Durations are seconds.
-#[derive(Debug, Clone, PartialEq)]
+/// A route as it is written (`contracts`: http-proxy 5.1). Durations are seconds. Printing it
+/// shows no credentials.
+#[derive(Clone, PartialEq)]
 pub struct Record {
     /// For people and metrics; the path if empty.
     pub name: String,
@@ -64,6 +67,12 @@ pub struct Record {
     pub allow_private: bool,
     /// The upstreams are models.
     pub ai: Option<Ai>,
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", Self::masked(&self.write()))
+    }
 }
 
 /// One upstream of a route.

@@ -64,6 +64,11 @@ fn the_policy_is_the_records() {
     assert_eq!(settings.concurrency.wait_max, Duration::from_millis(1_500));
     assert!(settings.rate.is_some() && identity_rate(&full).unwrap().is_none());
 
+    for most in [0, 1, 500] {
+        let adaptive = record(json!({ "maxConcurrent": most, "concurrencyMode": "adaptive" }));
+        assert!(policy(&adaptive).is_ok());
+    }
+
     let own = record(json!({ "rate": { "per_second": 10, "by": "identity" } }));
     assert!(policy(&own).unwrap().settings().rate.is_none());
     assert!(identity_rate(&own).unwrap().is_some());
