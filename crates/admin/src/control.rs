@@ -5,6 +5,7 @@
 //! every node. Implementations check channel names and namespaces; required fields,
 //! Base64 and the shape of disconnect codes have been checked here.
 
+mod proxies;
 mod relay;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,10 @@ use protocol::message::{ClientInfo, StreamPosition};
 
 use crate::error::{ApiError, OperatorError};
 
+pub use proxies::{
+    Proxies, ProxyAccess, ProxyChange, ProxyEndpoint, ProxyError, ProxyExplanation, ProxyLimiter,
+    ProxyProblem, ProxyRecord, ProxyRouteMatch, ProxySecret, SecretValue,
+};
 pub use relay::{
     DeadLetter, RelayAgent, RelayAnswers, RelayClients, RelayDead, RelayHeld, RelayLinks,
     RelayMessages, RelayOperator, RelayOutbox, RelayRefused, RelayRoute, RelayRule, RelaySummary,
@@ -106,6 +111,12 @@ pub trait Operator: Send + Sync + 'static {
 
     /// The relay; `None` where it is off.
     fn relay(&self) -> Option<Self::Relay>;
+
+    /// The operators' view of the HTTP proxy.
+    type Proxies: Proxies;
+
+    /// The HTTP proxy; `None` where it is off.
+    fn proxies(&self) -> Option<Self::Proxies>;
 
     /// Open connections in the order of their client id: those after `page.after` that the
     /// filter lets through, at most `page.limit`.

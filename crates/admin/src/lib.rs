@@ -7,6 +7,8 @@
 //! | `/healthz`, `/readyz` | the supervisor | nothing |
 //! | `/metrics` | Prometheus | nothing, or an administrator token by [`Settings`] |
 //! | `/api`, `/api/<method>` | backends | an API key |
+//! | `/api/collections/_proxies/…` | operators, as records of PocketBase | an administrator token |
+//! | `/api/gateway/metrics` | Prometheus | an administrator token, or nothing by [`Settings`] |
 //! | `/api/openapi.json`, `/admin/openapi.json` | tools | nothing |
 //! | `/admin/…`, and whatever else | operators | an administrator token |
 //!
@@ -23,6 +25,7 @@ pub mod metrics;
 pub mod openapi;
 pub mod operator;
 pub mod readiness;
+mod records;
 mod router;
 
 pub use api::{ApiKeys, ErrorMode};

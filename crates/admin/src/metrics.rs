@@ -13,9 +13,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::api;
 use crate::operator::Endpoint;
 use crate::router::OPEN_PATHS;
+use crate::{api, records};
 
 /// What this listener counts about itself (names of `contracts`: im 3.9).
 #[derive(Debug, Clone)]
@@ -89,6 +89,9 @@ impl HttpMetrics {
             metrics.expect_route(path, "POST");
         }
         for endpoint in Endpoint::ALL {
+            metrics.expect_route(endpoint.path(), endpoint.method());
+        }
+        for endpoint in records::Endpoint::ALL {
             metrics.expect_route(endpoint.path(), endpoint.method());
         }
         metrics

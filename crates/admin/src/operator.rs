@@ -6,9 +6,12 @@
 
 mod connections;
 mod guard;
+mod proxies;
 mod relay;
 mod revocations;
+mod secrets;
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::Router;
@@ -17,13 +20,13 @@ use axum::extract::{Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub(crate) use guard::{Actor, Admission, TokenGuard};
 
-use crate::control::{Control, Operator};
+use crate::control::{Control, Operator, ProxyError};
 use crate::error::OperatorError;
 use crate::router::{BodyError, Shared, read_body};
 
@@ -47,10 +50,17 @@ pub(crate) enum Endpoint {
     DiscardDeadLetter,
     ReplayDeadLetter,
     ReplayDeadLetters,
+    ProxyHistory,
+    ProxyRollback,
+    ProxyExplain,
+    Secrets,
+    Secret,
+    PutSecret,
+    DeleteSecret,
 }
 
 impl Endpoint {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Connections,
         Self::Connection,
         Self::CloseConnection,
@@ -68,6 +78,13 @@ impl Endpoint {
         Self::DiscardDeadLetter,
         Self::ReplayDeadLetter,
         Self::ReplayDeadLetters,
+        Self::ProxyHistory,
+        Self::ProxyRollback,
+        Self::ProxyExplain,
+        Self::Secrets,
+        Self::Secret,
+        Self::PutSecret,
+        Self::DeleteSecret,
     ];
 
     pub(crate) fn path(self) -> &'static str {
@@ -85,6 +102,11 @@ impl Endpoint {
             Self::DeadLetter | Self::DiscardDeadLetter => "/admin/relay/dead-letters/{id}",
             Self::ReplayDeadLetter => "/admin/relay/dead-letters/{id}/replay",
             Self::ReplayDeadLetters => "/admin/relay/dead-letters/replay",
+            Self::ProxyHistory => "/admin/proxies/{id}/history",
+            Self::ProxyRollback => "/admin/proxies/{id}/rollback",
+            Self::ProxyExplain => "/admin/proxies/{id}/explain",
+            Self::Secrets => "/admin/secrets",
+            Self::Secret | Self::PutSecret | Self::DeleteSecret => "/admin/secrets/{name}",
         }
     }
 
@@ -98,13 +120,22 @@ impl Endpoint {
             | Self::RelayAgents
             | Self::RelayRoute
             | Self::DeadLetters
-            | Self::DeadLetter => "GET",
+            | Self::DeadLetter
+            | Self::ProxyHistory
+            | Self::ProxyExplain
+            | Self::Secrets
+            | Self::Secret => "GET",
             Self::Revoke
             | Self::Reload
             | Self::Drain
             | Self::ReplayDeadLetter
-            | Self::ReplayDeadLetters => "POST",
-            Self::CloseConnection | Self::Reinstate | Self::DiscardDeadLetter => "DELETE",
+            | Self::ReplayDeadLetters
+            | Self::ProxyRollback => "POST",
+            Self::PutSecret => "PUT",
+            Self::CloseConnection
+            | Self::Reinstate
+            | Self::DiscardDeadLetter
+            | Self::DeleteSecret => "DELETE",
         }
     }
 }
@@ -123,6 +154,7 @@ pub(crate) fn routes<C: Control + Operator>(shared: &Arc<Shared<C>>) -> Router {
         };
         let serving = match endpoint.method() {
             "POST" => post(serve),
+            "PUT" => put(serve),
             "DELETE" => delete(serve),
             _ => get(serve),
         };
@@ -175,6 +207,13 @@ async fn serve<C: Control + Operator>(
         Endpoint::DiscardDeadLetter => relay::discard(control, &head),
         Endpoint::ReplayDeadLetter => relay::replay(control, &head).await,
         Endpoint::ReplayDeadLetters => relay::replay_all(shared, &head).await,
+        Endpoint::ProxyHistory => proxies::history(control, &head).await,
+        Endpoint::ProxyRollback => proxies::rollback(shared, &head, body).await,
+        Endpoint::ProxyExplain => proxies::explain(control, &head).await,
+        Endpoint::Secrets => secrets::list(control).await,
+        Endpoint::Secret => secrets::show(control, &head).await,
+        Endpoint::PutSecret => secrets::put(shared, &head, body).await,
+        Endpoint::DeleteSecret => secrets::remove(control, &head).await,
     }
 }
 
@@ -213,6 +252,13 @@ enum Refusal {
     NotFound(&'static str),
     Body(BodyError),
     Operator(OperatorError),
+    Proxy(ProxyError),
+}
+
+impl From<ProxyError> for Refusal {
+    fn from(error: ProxyError) -> Self {
+        Self::Proxy(error)
+    }
 }
 
 impl From<OperatorError> for Refusal {
@@ -251,8 +297,28 @@ impl Refusal {
                 tracing::error!(error = message, "admin request failed");
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
             }
+            Self::Proxy(error) => {
+                let (status, code) = of_proxy(&error);
+                (status, code, error.to_string())
+            }
         };
         Envelope::new(code, message).with(status)
+    }
+}
+
+fn of_proxy(error: &ProxyError) -> (StatusCode, &'static str) {
+    match error {
+        ProxyError::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+        ProxyError::Invalid(_) | ProxyError::Refused(_) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "refused")
+        }
+        ProxyError::PathTaken => (StatusCode::CONFLICT, "conflict"),
+        ProxyError::Changed { .. } => (StatusCode::PRECONDITION_FAILED, "changed"),
+        ProxyError::ReadOnly => (StatusCode::FORBIDDEN, "read_only"),
+        ProxyError::Unavailable(_) => {
+            tracing::error!(%error, "admin request failed");
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+        }
     }
 }
 
@@ -270,11 +336,13 @@ async fn body_of<C, T: DeserializeOwned>(shared: &Shared<C>, body: Body) -> Resu
 }
 
 /// One line for each change: who did what to what, and whether it worked.
-fn audit<T>(head: &Parts, action: &str, subject: &str, outcome: &Result<T, OperatorError>) {
-    let actor = head
-        .extensions
-        .get::<Actor>()
-        .map_or("", |actor| actor.0.as_str());
+pub(crate) fn audit<T, E: Display>(
+    head: &Parts,
+    action: &str,
+    subject: &str,
+    outcome: &Result<T, E>,
+) {
+    let actor = actor(head);
     match outcome {
         Ok(_) => tracing::info!(target: "audit", actor, action, subject, "operator change"),
         Err(error) => {
@@ -283,7 +351,13 @@ fn audit<T>(head: &Parts, action: &str, subject: &str, outcome: &Result<T, Opera
     }
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
+/// The name of the token a request came with.
+pub(crate) fn actor(head: &Parts) -> &str {
+    let actor = head.extensions.get::<Actor>();
+    actor.map_or("", |actor| actor.0.as_str())
+}
+
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_string(value) {
         Ok(text) => {
             let headers = [

@@ -2,8 +2,8 @@
 //!
 //! From the outside in: *observe* counts and times, *contain* turns a panic or a stuck call
 //! into a status, *guard* decides who may pass. The guard goes by the path and stands before
-//! routing: below `/api` it wants an API key, at the few open paths nothing, and anywhere
-//! else an administrator token, so a route that is added later is guarded without a word.
+//! routing: at the few open paths it wants nothing, below `/api` an API key, and anywhere
+//! else (`/api/collections` and `/api/gateway` included) an administrator token, so a route that is added later is guarded without a word.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -27,7 +27,7 @@ use crate::control::{Control, Operator};
 use crate::metrics::{self, Area, HttpMetrics};
 use crate::operator::{self, Admission, Envelope, TokenGuard};
 use crate::readiness::{Readiness, Stage};
-use crate::{listener::Peer, openapi};
+use crate::{listener::Peer, openapi, records};
 
 /// What may change while the process runs.
 #[derive(Debug, Clone)]
@@ -40,7 +40,9 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// Puts `/metrics` behind an administrator token.
     pub metrics_guarded: bool,
-    /// Serves `/admin/…`; otherwise there is nothing at these paths.
+    /// Serves `/api/gateway/metrics` without an administrator token.
+    pub proxy_metrics_public: bool,
+    /// Serves `/admin/…` and `/api/collections/…`; otherwise there is nothing at these paths.
     pub operators: bool,
     /// Wrong administrator tokens per minute and address; further tries are 429.
     pub failed_tries_per_minute: u32,
@@ -53,6 +55,7 @@ impl Default for Settings {
             error_mode: ErrorMode::Body,
             body_bytes_max: 1_048_576,
             metrics_guarded: false,
+            proxy_metrics_public: false,
             operators: true,
             failed_tries_per_minute: 30,
         }
@@ -103,6 +106,7 @@ pub fn router<C: Control + Operator>(state: State<C>) -> Router {
         .with_state(Arc::clone(&shared));
     open.merge(api::routes(&shared))
         .merge(operator::routes(&shared))
+        .merge(records::routes(&shared))
         .fallback(async |request: Request| not_found(&request))
         .method_not_allowed_fallback(async |request: Request| method_not_allowed(&request))
         .layer(from_fn_with_state(Arc::clone(&shared), guard::<C>))
@@ -206,22 +210,23 @@ async fn guard<C: Control + Operator>(
 ) -> Response {
     let path = request.uri().path();
     let settings = shared.settings.load();
-    if is_api(path) && path != openapi::SERVER_API_PATH {
+    if !settings.operators && (is_below(path, "/admin") || is_below(path, COLLECTIONS)) {
+        return not_found(&request);
+    }
+    let is_open = match path {
+        METRICS_PATH => !settings.metrics_guarded,
+        records::METRICS_PATH => settings.proxy_metrics_public,
+        _ => OPEN_PATHS.contains(&path),
+    };
+    if is_open {
+        return next.run(request).await;
+    }
+    if is_api(path) {
         if !admits(&settings, &request) {
             shared.metrics.refused(Area::Api);
             tracing::debug!(path, "server api request without a valid key");
             return StatusCode::UNAUTHORIZED.into_response();
         }
-        return next.run(request).await;
-    }
-    if is_below(path, "/admin") && !settings.operators {
-        return not_found(&request);
-    }
-    let is_open = match path {
-        METRICS_PATH => !settings.metrics_guarded,
-        _ => OPEN_PATHS.contains(&path),
-    };
-    if is_open {
         return next.run(request).await;
     }
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
@@ -231,10 +236,12 @@ async fn guard<C: Control + Operator>(
             request.extensions_mut().insert(actor);
             next.run(request).await
         }
-        Admission::Refused(response) => {
+        Admission::Refused(refused) => {
             shared.metrics.refused(Area::Admin);
             let peer = peer.map(tracing::field::display);
             tracing::debug!(path, peer, "admin request without a valid token");
+            let mut response = refusal(path, refused.status(), refused.code(), refused.words());
+            refused.advise(&mut response);
             response
         }
     }
@@ -265,9 +272,12 @@ fn method_not_allowed(request: &Request) -> Response {
     )
 }
 
-/// Existing clients of the server API expect the bare status; the rest gets our envelope.
+/// Existing clients of the server API expect the bare status, those of PocketBase its own
+/// shape; the rest gets our envelope.
 fn refusal(path: &str, status: StatusCode, code: &'static str, words: &str) -> Response {
-    if is_api(path) {
+    if is_records(path) {
+        records::refusal(status, words)
+    } else if is_api(path) {
         status.into_response()
     } else {
         Envelope::new(code, words).with(status)
@@ -311,8 +321,13 @@ fn document(text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
+/// The server API: whatever is below `/api`, but not PocketBase's part of it.
 fn is_api(path: &str) -> bool {
-    is_below(path, "/api")
+    is_below(path, "/api") && !is_records(path)
+}
+
+fn is_records(path: &str) -> bool {
+    is_below(path, COLLECTIONS) || is_below(path, "/api/gateway")
 }
 
 fn is_below(path: &str, folder: &str) -> bool {
@@ -321,6 +336,7 @@ fn is_below(path: &str, folder: &str) -> bool {
 }
 
 const METRICS_PATH: &str = "/metrics";
+const COLLECTIONS: &str = "/api/collections";
 
 /// Paths that need no credentials (`/metrics` by settings).
 pub(crate) const OPEN_PATHS: [&str; 5] = [

@@ -1,9 +1,12 @@
 use std::collections::BTreeSet;
 
 use super::{ADMIN, SERVER_API};
-use crate::control::{DeadLetter, RelayAgent, RelayRoute, RelayRule, RelaySummary};
+use crate::control::{
+    DeadLetter, ProxyAccess, ProxyEndpoint, ProxyExplanation, ProxyLimiter, ProxyRouteMatch,
+    RelayAgent, RelayRoute, RelayRule, RelaySummary,
+};
 use crate::router::OPEN_PATHS;
-use crate::{api, operator};
+use crate::{api, operator, records};
 
 fn documented(document: &str) -> BTreeSet<(String, String)> {
     let document: serde_json::Value = serde_json::from_str(document).unwrap();
@@ -37,6 +40,10 @@ fn every_route_is_documented_and_every_documented_route_exists() {
     let served = operator::Endpoint::ALL
         .into_iter()
         .map(|endpoint| (endpoint.path(), endpoint.method()));
+    let records = records::Endpoint::ALL
+        .into_iter()
+        .map(|endpoint| (endpoint.path(), endpoint.method()));
+    let served = served.chain(records);
     assert_eq!(
         documented(ADMIN),
         routes(served.chain(open_admin.into_iter().map(|path| (path, "GET"))))
@@ -82,6 +89,38 @@ fn what_is_said_about_the_relay_has_the_documented_fields() {
         ("RelayRoute", serde_json::to_value(RelayRoute::default())),
         ("RelayRule", serde_json::to_value(RelayRule::default())),
         ("DeadLetter", serde_json::to_value(DeadLetter::default())),
+    ];
+    for (name, answer) in answers {
+        let schema = &document["components"]["schemas"][name];
+        let found = differences(schema, &answer.unwrap(), name);
+        assert!(schema.is_object() && found.is_empty(), "{found:#?}");
+    }
+}
+
+#[test]
+fn what_is_said_about_the_proxy_has_the_documented_fields() {
+    let document: serde_json::Value = serde_json::from_str(ADMIN).unwrap();
+    let endpoint = ProxyEndpoint {
+        retry_after_ms: Some(1),
+        ..ProxyEndpoint::default()
+    };
+    let explanation = ProxyExplanation {
+        access: Some(ProxyAccess::default()),
+        limiter: Some(ProxyLimiter::default()),
+        ..ProxyExplanation::default()
+    };
+    let answers = [
+        ("ProxyExplanation", serde_json::to_value(explanation)),
+        ("ProxyAccess", serde_json::to_value(ProxyAccess::default())),
+        (
+            "ProxyLimiter",
+            serde_json::to_value(ProxyLimiter::default()),
+        ),
+        ("ProxyEndpoint", serde_json::to_value(endpoint)),
+        (
+            "ProxyRouteMatch",
+            serde_json::to_value(ProxyRouteMatch::default()),
+        ),
     ];
     for (name, answer) in answers {
         let schema = &document["components"]["schemas"][name];

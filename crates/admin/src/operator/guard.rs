@@ -8,7 +8,6 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
-use super::Envelope;
 use crate::router::TokenCheck;
 
 /// The name of the token a request came with.
@@ -16,9 +15,19 @@ use crate::router::TokenCheck;
 pub(crate) struct Actor(pub(crate) String);
 
 /// What the guard decides.
+#[derive(Debug)]
 pub(crate) enum Admission {
     Admitted(Actor),
-    Refused(Response),
+    Refused(Refused),
+}
+
+/// Why somebody is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The token is missing or wrong.
+    Unauthorized,
+    /// So long the address is not heard.
+    TooMany(Duration),
 }
 
 /// Checks tokens, and stops checking for an address that keeps bringing wrong ones: after
@@ -54,16 +63,16 @@ impl TokenGuard {
         let budget = Budget::new(tries_per_minute);
         let address = peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), neighbourhood);
         if let Some(wait) = self.wait(address, now, budget) {
-            return Admission::Refused(too_many(wait));
+            return Admission::Refused(Refused::TooMany(wait));
         }
         let Some(token) = bearer(headers) else {
-            return Admission::Refused(unauthorized());
+            return Admission::Refused(Refused::Unauthorized);
         };
         match (self.check)(token) {
             Some(name) => Admission::Admitted(Actor(name)),
             None => {
                 self.failed(address, now, budget);
-                Admission::Refused(unauthorized())
+                Admission::Refused(Refused::Unauthorized)
             }
         }
     }
@@ -122,13 +131,13 @@ impl Failures {
     }
 }
 
+/// The token of a request; clients of PocketBase send it without the scheme.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim();
+    match value.split_once(' ') {
+        Some((scheme, token)) => scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()),
+        None => (!value.is_empty()).then_some(value),
+    }
 }
 
 /// An IPv6 host has a whole /64 to come from.
@@ -142,29 +151,38 @@ fn neighbourhood(address: IpAddr) -> IpAddr {
     }
 }
 
-fn unauthorized() -> Response {
-    let mut response = Envelope::new(
-        "unauthorized",
-        "a valid administrator token is needed: Authorization: Bearer tga_…",
-    )
-    .with(StatusCode::UNAUTHORIZED);
-    response
-        .headers_mut()
-        .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    response
-}
+impl Refused {
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
 
-fn too_many(wait: Duration) -> Response {
-    let mut response = Envelope::new(
-        "too_many_tries",
-        "too many wrong tokens came from this address",
-    )
-    .with(StatusCode::TOO_MANY_REQUESTS);
-    let seconds = wait.as_secs() + 1;
-    response
-        .headers_mut()
-        .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    response
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "unauthorized",
+            Self::TooMany(_) => "too_many_tries",
+        }
+    }
+
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Unauthorized => {
+                "a valid administrator token is needed: Authorization: Bearer tga_…"
+            }
+            Self::TooMany(_) => "too many wrong tokens came from this address",
+        }
+    }
+
+    /// Adds what a client needs to do better.
+    pub(crate) fn advise(self, response: &mut Response) {
+        let (name, value) = match self {
+            Self::Unauthorized => (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            Self::TooMany(wait) => (header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1)),
+        };
+        response.headers_mut().insert(name, value);
+    }
 }
 
 /// Addresses remembered at once.
@@ -172,8 +190,8 @@ const ADDRESSES_MAX: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
-    use super::{Admission, TokenGuard};
-    use axum::http::{HeaderMap, StatusCode};
+    use super::{Admission, Refused, TokenGuard};
+    use axum::http::HeaderMap;
     use std::net::IpAddr;
     use std::sync::Arc;
     use std::time::Duration;
@@ -186,7 +204,7 @@ mod tests {
         let address: IpAddr = address.parse().unwrap();
         match guard.admit(&headers, Some(address), now, TRIES) {
             Admission::Admitted(_) => 200,
-            Admission::Refused(response) => response.status().as_u16(),
+            Admission::Refused(refused) => refused.status().as_u16(),
         }
     }
 
@@ -228,11 +246,11 @@ mod tests {
         let guard = TokenGuard::new(Arc::new(|_| Some("anybody".to_owned())));
         let now = Duration::ZERO;
         for _ in 0..100 {
-            let Admission::Refused(response) = guard.admit(&HeaderMap::new(), None, now, TRIES)
+            let Admission::Refused(refused) = guard.admit(&HeaderMap::new(), None, now, TRIES)
             else {
                 panic!("admitted without a token");
             };
-            assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+            assert_eq!(refused, Refused::Unauthorized);
         }
     }
 }

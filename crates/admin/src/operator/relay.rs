@@ -251,7 +251,8 @@ pub(super) fn discard<C: Operator>(control: &C, head: &Parts) -> Result<Response
     if !relay.discard(id) {
         return Err(Refusal::NotFound(NO_SUCH));
     }
-    audit(head, "discard dead letter", &id.to_string(), &Ok(()));
+    let done: Result<(), OperatorError> = Ok(());
+    audit(head, "discard dead letter", &id.to_string(), &done);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -29,6 +29,30 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
+/// One change of each kind, and two that do not happen.
+async fn change_routes(server: &Server) {
+    server.fake.turn_proxy_on();
+    let records = "/api/collections/_proxies/records";
+    server.operate("POST", records, r#"{"path":"/-/a"}"#).await;
+    server.operate("POST", records, r#"{"path":"/-/a"}"#).await;
+    let record = format!("{records}/record000000001");
+    server.operate("PATCH", &record, r#"{"name":"b"}"#).await;
+    server
+        .operate(
+            "POST",
+            "/admin/proxies/record000000001/rollback",
+            r#"{"version":1}"#,
+        )
+        .await;
+    server.operate("DELETE", &record, "").await;
+    server.operate("DELETE", &record, "").await;
+    let secret = "/admin/secrets/X";
+    server
+        .operate("PUT", secret, r#"{"value":"canary-of-a-secret"}"#)
+        .await;
+    server.operate("DELETE", secret, "").await;
+}
+
 // The runtime of a test has one thread, so the server logs on the test's own.
 #[tokio::test]
 async fn each_change_leaves_a_line_with_its_author_and_no_secret_is_logged() {
@@ -63,6 +87,7 @@ async fn each_change_leaves_a_line_with_its_author_and_no_secret_is_logged() {
         .await;
     server.operate("DELETE", &format!("{letters}/3"), "").await;
     server.operate("DELETE", &format!("{letters}/9"), "").await;
+    change_routes(&server).await;
     server.operate("GET", "/admin/config", "").await;
     server
         .send("POST", "/api/info", &["x-api-key: canary-wrong-key"], "")
@@ -108,6 +133,13 @@ async fn each_change_leaves_a_line_with_its_author_and_no_secret_is_logged() {
         ("replay dead letter", "2", ""),
         ("replay dead letter", "3", "no route"),
         ("discard dead letter", "3", ""),
+        ("create proxy", "record000000001 /-/a", ""),
+        ("create proxy", "", "path is taken by another record"),
+        ("update proxy", "record000000001", ""),
+        ("roll proxy back", "record000000001 to 1", ""),
+        ("delete proxy", "record000000001", ""),
+        ("set secret", "X of global", ""),
+        ("delete secret", "X of global", ""),
     ];
     assert_eq!(
         audited,

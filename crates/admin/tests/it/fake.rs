@@ -1,5 +1,6 @@
 //! A gateway that writes down what it is asked and answers from a script.
 
+mod proxies;
 mod relay;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use admin::{ApiError, OperatorError};
 use bytes::Bytes;
 use protocol::code::Disconnect;
 use protocol::message::{ClientInfo, StreamPosition};
+use proxies::FakeProxies;
 use relay::FakeRelay;
 
 #[derive(Default)]
@@ -22,6 +24,7 @@ pub(crate) struct Fake {
     calls: Mutex<Vec<String>>,
     revoked: Mutex<Vec<Revocation>>,
     relay: Mutex<Option<FakeRelay>>,
+    proxies: Mutex<Option<FakeProxies>>,
 }
 
 impl Fake {
@@ -32,6 +35,13 @@ impl Fake {
     /// From now on there is a relay, with so many dead letters.
     pub(crate) fn turn_relay_on(&self, letters: u64) {
         *self.relay.lock().unwrap() = Some(FakeRelay::with_letters(letters));
+    }
+
+    /// From now on there is an HTTP proxy, without records.
+    pub(crate) fn turn_proxy_on(&self) -> FakeProxies {
+        let proxies = FakeProxies::default();
+        *self.proxies.lock().unwrap() = Some(proxies.clone());
+        proxies
     }
 
     fn note(&self, call: impl Into<String>) {
@@ -181,6 +191,11 @@ impl Control for Fake {
 
 impl Operator for Fake {
     type Relay = FakeRelay;
+    type Proxies = FakeProxies;
+
+    fn proxies(&self) -> Option<FakeProxies> {
+        self.proxies.lock().unwrap().clone()
+    }
 
     fn relay(&self) -> Option<FakeRelay> {
         self.relay.lock().unwrap().clone()

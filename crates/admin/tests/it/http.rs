@@ -118,6 +118,19 @@ impl Server {
         self.send(method, path, &[&token], body).await
     }
 
+    /// A request of an operator for the version that was seen.
+    pub(crate) async fn operate_if(
+        &self,
+        version: &str,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> Answer {
+        let token = format!("authorization: Bearer {TOKEN}");
+        let condition = format!("if-match: {version}");
+        self.send(method, path, &[&token, &condition], body).await
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], "").await
     }

@@ -13,4 +13,6 @@ mod http;
 mod listener;
 mod open;
 mod operator;
+mod proxies;
+mod records;
 mod relay;

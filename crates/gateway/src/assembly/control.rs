@@ -301,6 +301,11 @@ impl Gateway {
 
 impl Operator for Gateway {
     type Relay = relay::Desk;
+    type Proxies = std::convert::Infallible;
+
+    fn proxies(&self) -> Option<std::convert::Infallible> {
+        None
+    }
 
     fn relay(&self) -> Option<relay::Desk> {
         let relay = self.relay.clone()?;

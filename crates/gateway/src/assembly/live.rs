@@ -147,6 +147,7 @@ pub(super) fn admin_settings(config: &Config) -> admin::Settings {
         },
         body_bytes_max: config.http_api.max_request_body_size,
         metrics_guarded: config.admin.metrics_guarded,
+        proxy_metrics_public: false,
         operators: config.admin.enabled,
         failed_tries_per_minute: config.admin.failed_tries_per_minute,
     }
