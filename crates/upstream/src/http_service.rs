@@ -7,12 +7,14 @@
 //! ```
 
 mod dial;
+mod exchange;
 mod guarded;
 mod origin;
 mod pool;
 mod stream;
 
 pub use dial::DialError;
+pub use exchange::{Exchange, ExchangeError, Tunnel};
 pub use guarded::Forbidden;
 pub use origin::{Origin, Scheme, TlsTerms, Versions};
 pub use pool::{Http1Link, Http2Link, Link, Miss, Pool, PoolFigures, PoolSettings};

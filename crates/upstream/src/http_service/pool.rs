@@ -19,10 +19,10 @@ use tokio::sync::Notify;
 use super::dial::{self, DialError, Dialled, TlsClients, TlsConfig};
 use super::{Origin, Scheme, Stream, Versions};
 use figures::Figures;
-use http2::Lease;
 use shelf::{Resting, Shelf, Speaks};
 
 pub use figures::{Miss, PoolFigures};
+pub(super) use http2::Lease;
 
 mod figures;
 mod http2;

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::figures::{Figures, Miss};
 use super::shelf::{Landing, Shelf, Speaks, Step};
 use super::{DialError, Dialled, Http2Link, Link, Shared, Stream, millis};
+use crate::http_service::Scheme;
 
 /// A connection on a shelf.
 #[derive(Debug)]
@@ -88,6 +89,11 @@ impl Trunk {
 }
 
 impl Lease {
+    /// What the connection runs over.
+    pub(in crate::http_service) fn scheme(&self) -> Scheme {
+        self.shelf.origin.scheme
+    }
+
     /// The connection is broken: nobody is to open a stream on it any more.
     pub(in crate::http_service) fn retire(&self) {
         self.vitals.is_retired.store(true, Ordering::Release);
