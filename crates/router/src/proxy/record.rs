@@ -7,6 +7,7 @@
 use std::fmt;
 
 mod address;
+mod defaults;
 mod document;
 mod headers;
 mod object;

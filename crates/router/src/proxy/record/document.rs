@@ -44,14 +44,14 @@ impl Record {
     }
 
     /// The document with [`MASK`] in place of header values that are secret: those of sensitive
-    /// names, and whatever looks like credentials, unless all but the scheme comes from a
-    /// template.
+    /// names, and whatever looks like credentials, unless all but the scheme (`Bearer`) comes
+    /// from templates. The scheme stays.
     pub fn masked(document: &Value) -> Value {
         let mut shown = document.clone();
         let headers = shown.get_mut("headers").and_then(Value::as_object_mut);
         for (name, value) in headers.into_iter().flatten() {
-            if is_secret(name, value) {
-                *value = Value::from(MASK);
+            if let Some(shown) = mask_of(name, value) {
+                *value = Value::from(shown);
             }
         }
         shown
@@ -66,7 +66,8 @@ fn group_of(written: &str) -> Option<&'static str> {
     }
 }
 
-fn is_secret(name: &str, value: &Value) -> bool {
+/// What is shown instead of a value, if it is secret.
+fn mask_of(name: &str, value: &Value) -> Option<String> {
     const SENSITIVE: [&str; 9] = [
         "auth",
         "cookie",
@@ -81,7 +82,7 @@ fn is_secret(name: &str, value: &Value) -> bool {
     const SCHEMES: [&str; 5] = ["bearer", "basic", "token", "apikey", "digest"];
     let Some(text) = value.as_str() else {
         // Not text, so refused when saved; whatever it is need not be shown.
-        return !value.is_null();
+        return (!value.is_null()).then(|| MASK.to_owned());
     };
     let literal = Template::parse(text).map_or_else(|_| text.to_owned(), |it| it.literals());
     let (first, rest) = match literal.trim().split_once(' ') {
@@ -94,5 +95,12 @@ fn is_secret(name: &str, value: &Value) -> bool {
     let name = name.to_ascii_lowercase();
     let is_sensitive = has_scheme || SENSITIVE.iter().any(|part| name.contains(part));
     let own = if has_scheme { rest } else { literal.trim() };
-    is_sensitive && !own.trim().is_empty()
+    if !is_sensitive || own.trim().is_empty() {
+        return None;
+    }
+    Some(if has_scheme {
+        format!("{first} {MASK}")
+    } else {
+        MASK.to_owned()
+    })
 }

@@ -317,15 +317,15 @@ fn secrets_are_masked_and_the_mask_is_not_saved() {
         "X-Mixed-Token": "abc-{env.A}", "Api-Secret": "{broken.template}",
     } }));
     let shown = &Record::masked(&document)["headers"];
-    for name in [
-        "Authorization",
-        "X-Api-Key",
-        "Cookie",
-        "X-Other",
-        "X-Mixed-Token",
-        "Api-Secret",
+    for (name, expected) in [
+        ("Authorization", "Bearer ********"),
+        ("X-Api-Key", MASK),
+        ("Cookie", MASK),
+        ("X-Other", "Basic ********"),
+        ("X-Mixed-Token", MASK),
+        ("Api-Secret", MASK),
     ] {
-        assert_eq!(shown[name], MASK, "{name}");
+        assert_eq!(shown[name], expected, "{name}");
     }
     for name in ["authorization2", "X-Key2", "X-Region", "X-Token"] {
         assert_eq!(shown[name], document["headers"][name], "{name}");

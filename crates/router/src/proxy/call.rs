@@ -1,0 +1,623 @@
+//! One request: admitted, sent, tried again, answered.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::Method;
+use http1::{Chunk, Framing, Gone, Inflow, Known, RequestHead, ResponseHead};
+use policy::{Deadline, Verdict};
+use upstream::http_service::{DialError, Exchange, ExchangeError, Link};
+
+use super::ai::{Meter, Prices, Shape, Usage, micro_cost};
+use super::answer::{Answer, Body};
+use super::endpoints::Picked;
+use super::outcome::{Connection, Ended, Phase};
+use super::metered::Metered;
+use super::outbound::{self, Origin};
+use super::refusal::Refusal;
+use super::replay::{Replay, Replaying};
+use super::route::Route;
+use super::story::{Held, Story};
+use super::streaming::Streaming;
+use super::trace::Trace;
+use super::tunnel::Tunnel;
+use super::upgrade::{self, Upgrade};
+use super::{Caller, Proxy};
+
+/// A request as the edge hands it in.
+#[derive(Debug)]
+pub struct Asked {
+    /// Its head.
+    pub head: RequestHead,
+    /// Where it comes from.
+    pub from: Origin,
+    /// Who asks.
+    pub caller: Caller,
+    /// `Authorization` holds a token of ours, which is nobody else's business.
+    pub has_our_token: bool,
+}
+
+/// A request under way.
+pub(super) struct Call<'a> {
+    pub(super) held: Box<Held>,
+    pub(super) head: RequestHead,
+    pub(super) replay: Replay,
+    pub(super) inflow: &'a mut dyn Inflow,
+    upgrade: Option<Upgrade>,
+    /// The target as the client sent it.
+    asked: http1::Target,
+    /// When all of it is over, unless the answer turns out to be a stream.
+    deadline_ms: Option<u64>,
+}
+
+/// An answer, up to its head; of a model's stream, up to its first part.
+#[derive(Debug)]
+pub(super) struct Answered {
+    exchange: Exchange,
+    head: ResponseHead,
+    first: Option<Chunk>,
+}
+
+/// Why a try brought no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// There was no connection: nothing was sent.
+    Dial(DialError),
+    /// The exchange failed. `is_unprocessed`: the upstream can't have acted.
+    Exchange {
+        error: ExchangeError,
+        is_stale: bool,
+    },
+    /// A phase took too long.
+    Phase(Phase),
+    /// It answered that it can't now; the answer, should there be no other.
+    Overloaded(Box<Answered>),
+}
+
+impl Proxy {
+    /// Answers a request on a route. The future may be dropped at any moment: whatever
+    /// it holds goes with it, and the upstream is told.
+    pub async fn answer(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        asked: Asked,
+        inflow: &mut dyn Inflow,
+    ) -> Answer {
+        let Asked {
+            head,
+            from,
+            caller,
+            has_our_token,
+        } = asked;
+        let trace = Trace::of(&head.fields, || self.draw());
+        let story = Story::new(self.clock.elapsed(), &head, from, caller, trace);
+        let limits = &route.limits;
+        route.figures.begin();
+        let mut call = Call {
+            replay: Replay::new(route.record.retry.body_max as usize, route.record.max_body),
+            deadline_ms: limits.total_ms.map(|total| self.clock.mono_ms() + total),
+            asked: head.target.clone(),
+            upgrade: None,
+            head,
+            inflow,
+            held: Box::new(Held {
+                proxy: Arc::clone(self),
+                route: Arc::clone(route),
+                story,
+                picked: None,
+                permit: None,
+                metered: None,
+                is_over: false,
+            }),
+        };
+        match call.run(has_our_token).await {
+            Ok(answered) => call.pass_on(answered),
+            Err(refusal) => call.refuse(&refusal),
+        }
+    }
+}
+
+impl Call<'_> {
+    /// Up to an answer that can go to the client.
+    async fn run(&mut self, has_our_token: bool) -> Result<Answered, Refusal> {
+        let route = Arc::clone(&self.held.route);
+        route.admits(&self.held.story.caller)?;
+        self.upgrade = Upgrade::asked(&self.head, &route)?;
+        route.check_identity(&self.held)?;
+        // Before the limiter, as the seed draws it.
+        route.endpoints.check(self.now())?;
+        self.reserve_tokens().await?;
+        self.take_slot().await?;
+        self.prepare(has_our_token);
+        let mut avoid = None;
+        let mut fresh = false;
+        loop {
+            let failure = match self.one_try(avoid, fresh).await {
+                Ok(Ok(answered)) => return self.checked(answered),
+                Ok(Err(failure)) => failure,
+                Err(refusal) => return Err(refusal),
+            };
+            if let Failure::Exchange { error: ExchangeError::Client(gone), .. } = failure {
+                return Err(gone.into());
+            }
+            // A connection that had been closed while it rested says nothing about the
+            // upstream: the same request goes once more, on a fresh one, for free.
+            let is_stale = matches!(failure, Failure::Exchange { is_stale: true, .. });
+            if is_stale && !fresh && self.replay.is_whole() {
+                fresh = true;
+                self.replay.rewind();
+                continue;
+            }
+            let (verdict, after) = judge(&failure);
+            self.held.settle(verdict, after);
+            avoid = self.held.picked.take().map(|picked| picked.index());
+            if !self.may_try_again(&failure) || !self.wait_before_next(after).await? {
+                return match failure {
+                    Failure::Overloaded(answered) => Ok(*answered),
+                    failure => Err(refusal_of(&failure)),
+                };
+            }
+            self.replay.rewind();
+            fresh = false;
+        }
+    }
+
+    /// Reads what is asked of a model, and takes the most that this can cost out of its
+    /// caller's budgets. It comes before the slot: a slow body holds none.
+    async fn reserve_tokens(&mut self) -> Result<(), Refusal> {
+        let route = Arc::clone(&self.held.route);
+        let Some(ai) = &route.record.ai else {
+            return Ok(());
+        };
+        if self.head.framing != Framing::Empty {
+            let (replay, inflow) = (&mut self.replay, &mut *self.inflow);
+            poll_fn(|cx| replay.poll_ahead(cx, inflow)).await?;
+        }
+        let ask = self.replay.ask();
+        let (input, output) = ask.tokens_max(u64::from(ai.output_reserve));
+        let proxy = Arc::clone(&self.held.proxy);
+        let most = Usage {
+            input,
+            output,
+            ..Usage::default()
+        };
+        let charge = proxy.spending.reserve(
+            &self.held.story.caller,
+            &ai.budget,
+            input.saturating_add(output),
+            micro_cost(&most, Prices::of(ai)),
+        )?;
+        let spending = Arc::clone(&proxy.spending);
+        self.held.metered = Some(Metered::new(ai, ask, charge, spending));
+        Ok(())
+    }
+
+    /// Waits for a slot, as long as the route's queue allows.
+    async fn take_slot(&mut self) -> Result<(), Refusal> {
+        let route = Arc::clone(&self.held.route);
+        let deadline = self.deadline_ms.map_or(Deadline::NEVER, Deadline::at);
+        let clock = self.held.proxy.clock;
+        let came = clock.elapsed();
+        let permit = self.unless_gone(route.guard.admit(deadline)).await??;
+        if route.record.queue.max > 0 {
+            let waited = clock.elapsed().saturating_sub(came);
+            self.held.story.queued = Some(waited).filter(|waited| *waited >= QUEUED_MIN);
+        }
+        self.held.permit = Some(permit);
+        Ok(())
+    }
+
+    /// What all tries have in common: the head without what ends here.
+    fn prepare(&mut self, has_our_token: bool) {
+        let held = &mut *self.held;
+        outbound::rewrite(&mut self.head, held.story.from, has_our_token);
+        held.story.trace.put(&mut self.head.fields);
+        held.route.inject(&mut self.head.fields, &held.story.caller);
+        self.head.upgrade = self.upgrade.as_ref().map(Upgrade::protocol);
+    }
+
+    /// Sends the request to one upstream, up to its answer's head.
+    async fn one_try(
+        &mut self,
+        avoid: Option<usize>,
+        fresh: bool,
+    ) -> Result<Result<Answered, Failure>, Refusal> {
+        let route = Arc::clone(&self.held.route);
+        let now = self.now();
+        if self.held.picked.is_none() {
+            let picked = route.endpoints.pick(now, self.held.proxy.draw(), avoid)?;
+            self.held.picked = Some(picked);
+        }
+        let Some(endpoint) = self.held.picked.as_ref().and_then(|picked| picked.endpoint()) else {
+            return Err(Refusal::Upstream("route has no upstream".to_owned()));
+        };
+        let endpoint = Arc::clone(endpoint);
+        self.head.target = outbound::target(
+            &self.asked,
+            &route.prefix,
+            route.record.strip_path,
+            &endpoint.spec.base_path,
+        );
+        self.head.authority = endpoint.authority.clone();
+        let story = &mut self.held.story;
+        story.tries += 1;
+        story.breaker = endpoint.breaker_state(now);
+        story.try_begun = Some(self.held.proxy.clock.elapsed());
+        story.endpoint = Some(Arc::clone(&endpoint));
+        let proxy = Arc::clone(&self.held.proxy);
+        let origin = match &self.upgrade {
+            None => &endpoint.spec.origin,
+            Some(_) => &endpoint.upgrade_origin,
+        };
+        let link = self.unless_gone(proxy.pool.take(origin, fresh)).await?;
+        let link = match link {
+            Ok(link) => link,
+            Err(error) => return Ok(Err(Failure::Dial(error))),
+        };
+        let story = &mut self.held.story;
+        let miss = match &link {
+            Link::Http1(link) => link.miss,
+            Link::Http2(link) => link.miss,
+        };
+        story.connection = Some(miss.map_or(Connection::Reused, Connection::Fresh));
+        story.connected = Some(proxy.clock.elapsed());
+        let exchange = Exchange::new(link, &self.head);
+        let answered = match self.head_of(exchange).await {
+            Ok(answered) => answered,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        Ok(self.first_of(answered).await)
+    }
+
+    /// Waits for the first part of a model's stream while there is another upstream to
+    /// ask instead: once the head has gone to the client there is no way back.
+    async fn first_of(&mut self, mut answered: Answered) -> Result<Answered, Failure> {
+        let route = Arc::clone(&self.held.route);
+        let Some(ai) = &route.record.ai else {
+            return Ok(answered);
+        };
+        if answered.head.status != 200
+            || !is_event_stream(&answered.head)
+            || !self.can_try_again()
+            || route.limits.heartbeat_ms.is_some()
+        {
+            return Ok(answered);
+        }
+        let clock = self.held.proxy.clock;
+        let due_at = route.limits.first_byte_ms.map(|due_in| clock.mono_ms() + due_in);
+        let (replay, inflow) = (&mut self.replay, &mut *self.inflow);
+        let exchange = &mut answered.exchange;
+        let first = poll_fn(|cx| {
+            let mut body = Replaying {
+                replay: &mut *replay,
+                inflow: &mut *inflow,
+            };
+            if let Poll::Ready(first) = exchange.poll_chunk(cx, &mut body) {
+                return Poll::Ready(first.map_err(|error| Failure::Exchange {
+                    error,
+                    is_stale: false,
+                }));
+            }
+            match due_at {
+                Some(at) if inflow.poll_deadline(cx, at).is_ready() => {
+                    Poll::Ready(Err(Failure::Phase(Phase::FirstByte)))
+                }
+                _ => Poll::Pending,
+            }
+        })
+        .await?;
+        if let Chunk::Data(data) = &first {
+            let mut meter = Meter::new(ai.dialect, Shape::EventStream);
+            meter.push(data);
+            answered.first = Some(first);
+            if meter.has_error() {
+                return Err(Failure::Overloaded(Box::new(answered)));
+            }
+            return Ok(answered);
+        }
+        answered.first = Some(first);
+        Ok(answered)
+    }
+
+    /// Waits for an answer's head, phase by phase.
+    async fn head_of(
+        &mut self,
+        mut exchange: Exchange,
+    ) -> Result<Answered, Failure> {
+        let clock = self.held.proxy.clock;
+        let header_ms = self.held.route.limits.header_ms;
+        let total = self.deadline_ms;
+        let (replay, inflow) = (&mut self.replay, &mut *self.inflow);
+        let mut header_at = None;
+        let answered = poll_fn(|cx| {
+            let mut body = Replaying { replay: &mut *replay, inflow: &mut *inflow };
+            if let Poll::Ready(answered) = exchange.poll_head(cx, &mut body) {
+                return Poll::Ready(answered.map_err(|error| Failure::Exchange {
+                    is_stale: exchange.may_be_stale() && is_loss(&error),
+                    error,
+                }));
+            }
+            if header_at.is_none() && exchange.is_sent() {
+                header_at = header_ms.map(|header_ms| clock.mono_ms() + header_ms);
+            }
+            for (at, phase) in [(header_at, Phase::Headers), (total, Phase::Total)] {
+                if let Some(at) = at
+                    && inflow.poll_deadline(cx, at).is_ready()
+                {
+                    return Poll::Ready(Err(Failure::Phase(phase)));
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        let story = &mut self.held.story;
+        story.answered = Some(clock.elapsed());
+        let head = answered?;
+        let status = head.status;
+        let answered = Answered {
+            exchange,
+            head,
+            first: None,
+        };
+        let is_overload = match status {
+            502..=504 => self.held.route.record.retry.on_overload,
+            429 => self.held.route.record.ai.is_some() && self.held.route.endpoints.len() > 1,
+            _ => false,
+        };
+        if is_overload {
+            return Err(Failure::Overloaded(Box::new(answered)));
+        }
+        Ok(answered)
+    }
+
+    /// Whether another try would do no harm, and may be afforded.
+    fn may_try_again(&mut self, failure: &Failure) -> bool {
+        if !self.can_try_again() {
+            return false;
+        }
+        let retry = &self.held.route.record.retry;
+        let is_harmless = match failure {
+            Failure::Dial(_) => true,
+            Failure::Exchange { error, .. } if error.is_unprocessed() => true,
+            // Only with another upstream, or asking again is what overloads it.
+            Failure::Overloaded(_) if self.held.route.endpoints.len() < 2 => false,
+            Failure::Exchange { .. } | Failure::Phase(_) | Failure::Overloaded(_) => {
+                retry.unsafe_methods || is_idempotent(&self.head)
+            }
+        };
+        if !is_harmless {
+            return false;
+        }
+        // Decided and paid for before the wait.
+        self.held.permit.as_mut().is_some_and(|permit| permit.charge())
+    }
+
+    /// Whether there is another try left, and something to send again.
+    fn can_try_again(&self) -> bool {
+        self.held.story.tries <= self.held.route.record.retry.attempts
+            && self.replay.is_whole()
+            && self.upgrade.is_none()
+    }
+
+    /// Waits a little where the same upstream would be asked again; `false` if there is
+    /// no time for it.
+    async fn wait_before_next(&mut self, after: Option<Duration>) -> Result<bool, Refusal> {
+        let deadline = self.deadline_ms.map_or(Deadline::NEVER, Deadline::at);
+        if self.held.route.endpoints.len() < 2 {
+            let proxy = Arc::clone(&self.held.proxy);
+            let retries = self.held.route.guard.policy().settings().retries;
+            let Some(wait) = retries.wait(self.held.story.tries - 1, after, proxy.draw()) else {
+                return Ok(false);
+            };
+            let until = self.now() + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            if deadline.passed(until) {
+                return Ok(false);
+            }
+            let (clock, inflow) = (proxy.clock, &mut *self.inflow);
+            poll_fn(|cx| {
+                if let Poll::Ready(gone) = inflow.poll_gone(cx) {
+                    return Poll::Ready(Err(gone));
+                }
+                if clock.mono_ms() >= until || inflow.poll_deadline(cx, until).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending
+            })
+            .await?;
+        }
+        let Some(permit) = &mut self.held.permit else {
+            return Ok(false);
+        };
+        Ok(permit.again(deadline).is_ok())
+    }
+
+    /// Waits for something that needs nothing of the client, unless the client goes.
+    async fn unless_gone<T>(&mut self, wanted: impl Future<Output = T>) -> Result<T, Gone> {
+        let mut wanted = pin!(wanted);
+        let inflow = &mut *self.inflow;
+        poll_fn(|cx| {
+            if let Poll::Ready(value) = wanted.as_mut().poll(cx) {
+                return Poll::Ready(Ok(value));
+            }
+            inflow.poll_gone(cx).map(Err)
+        })
+        .await
+    }
+
+    /// An upstream that switches protocols must have been asked to, and mean it.
+    fn checked(&mut self, answered: Answered) -> Result<Answered, Refusal> {
+        if answered.head.status == 101 {
+            let verified = match &self.upgrade {
+                Some(upgrade) => upgrade.verify(&answered.head),
+                None => Err("upstream switched protocols unasked"),
+            };
+            if let Err(what) = verified {
+                self.held.settle(Verdict::Failure, None);
+                return Err(Refusal::Upstream(format!("connection error: {what}")));
+            }
+        }
+        Ok(answered)
+    }
+
+    /// The answer that goes to the client.
+    fn pass_on(mut self, answered: Answered) -> Answer {
+        let Answered {
+            exchange,
+            mut head,
+            first,
+        } = answered;
+        let is_stream = is_event_stream(&head);
+        if head.status >= 500 {
+            self.held.settle(Verdict::Failure, retry_after(&head));
+        } else if is_stream || head.status == 101 {
+            // Its end may be hours away.
+            self.held.settle(Verdict::Success, None);
+        }
+        self.replay.let_go();
+        self.held.story.status = head.status;
+        answer_fields(&mut head, is_stream);
+        if is_stream && matches!(head.framing, Framing::Length(_)) {
+            // A word of our own may have to be put in.
+            head.fields.remove(Known::ContentLength);
+            head.framing = Framing::Chunked;
+        }
+        if self.held.picked.as_ref().is_some_and(Picked::is_probe) {
+            put(&mut head, "x-circuit-breaker", "half-open");
+        }
+        let mut answer = Answer {
+            status: head.status,
+            framing: head.framing,
+            fields: head.fields,
+            upgrade: None,
+            body: Body::Empty,
+        };
+        if head.status == 101 {
+            answer.upgrade = Some(upgrade::NAME);
+            answer.body = match exchange.into_tunnel() {
+                Some(tunnel) => Body::Tunnel(Box::new(Tunnel::new(tunnel, self.held))),
+                None => Body::Empty,
+            };
+            return answer;
+        }
+        let deadline_ms = if is_stream {
+            let total = self.held.route.limits.stream_total_ms;
+            total.map(|total| self.now() + total)
+        } else {
+            self.deadline_ms
+        };
+        if let Some(metered) = &mut self.held.metered {
+            metered.begins(is_stream);
+        }
+        let streaming = Streaming::new(
+            exchange,
+            first,
+            self.replay,
+            self.held,
+            is_stream,
+            deadline_ms,
+        );
+        answer.body = Body::Stream(Box::new(streaming));
+        answer
+    }
+
+    /// Our own answer instead of an upstream's.
+    fn refuse(mut self, refusal: &Refusal) -> Answer {
+        let ai = self.held.route.record.ai.as_ref();
+        let said = refusal.said(ai.map(|ai| ai.dialect));
+        self.held.story.status = said.status;
+        self.held.story.decided_by = refusal.decided_by();
+        self.held.story.sent = said.body.len() as u64;
+        self.held.story.received = self.replay.seen_bytes();
+        self.held.ends(match refusal {
+            Refusal::Client(Gone::Left) => Ended::ClientLeft,
+            _ => Ended::Refused,
+        });
+        Answer::said(said)
+    }
+
+    fn now(&self) -> u64 {
+        self.held.proxy.clock.mono_ms()
+    }
+}
+
+/// What a failure says about the upstream.
+fn judge(failure: &Failure) -> (Verdict, Option<Duration>) {
+    match failure {
+        Failure::Dial(DialError::Forbidden(_) | DialError::Stopping) => (Verdict::Neutral, None),
+        Failure::Exchange {
+            error: ExchangeError::Unspeakable(_) | ExchangeError::Client(_),
+            ..
+        } => (Verdict::Neutral, None),
+        Failure::Dial(_) | Failure::Exchange { .. } | Failure::Phase(_) => (Verdict::Failure, None),
+        Failure::Overloaded(answered) if answered.head.status == 429 => {
+            (Verdict::Soft, retry_after(&answered.head))
+        }
+        Failure::Overloaded(answered) => (Verdict::Failure, retry_after(&answered.head)),
+    }
+}
+
+fn refusal_of(failure: &Failure) -> Refusal {
+    match failure {
+        Failure::Dial(error) if error.is_timeout() => Refusal::TimedOut { phase: Phase::Dial },
+        Failure::Dial(error) => Refusal::NoConnection(error.to_string()),
+        Failure::Exchange { error, .. } => Refusal::Upstream(format!("connection error: {error}")),
+        Failure::Phase(phase) => Refusal::TimedOut { phase: *phase },
+        Failure::Overloaded(_) => Refusal::Upstream("upstream is overloaded".to_owned()),
+    }
+}
+
+/// The connection was lost, as opposed to something having been said on it.
+fn is_loss(error: &ExchangeError) -> bool {
+    matches!(error, ExchangeError::Unanswered | ExchangeError::Io(_))
+}
+
+/// Doing it twice is the same as doing it once (RFC 9110, 9.2.2), or it carries a key
+/// that makes it so.
+fn is_idempotent(head: &RequestHead) -> bool {
+    matches!(
+        head.method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
+    ) || head.fields.get_named("idempotency-key").is_some()
+}
+
+/// An answer that goes on until somebody leaves.
+pub(super) fn is_event_stream(head: &ResponseHead) -> bool {
+    head.fields.get(Known::ContentType).is_some_and(|kind| {
+        kind.get(..EVENT_STREAM.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM))
+    })
+}
+
+/// What is shorter was no wait.
+const QUEUED_MIN: Duration = Duration::from_micros(500);
+
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+
+/// `Retry-After` in seconds, or the milliseconds that model APIs say beside it.
+fn retry_after(head: &ResponseHead) -> Option<Duration> {
+    let number = |value: &[u8]| str::from_utf8(value).ok()?.trim().parse::<f64>().ok();
+    let from = |seconds: f64| Duration::try_from_secs_f64(seconds).ok();
+    if let Some(ms) = head.fields.get_named("retry-after-ms").and_then(number) {
+        return from(ms / 1_000.0);
+    }
+    head.fields.get(Known::RetryAfter).and_then(number).and_then(from)
+}
+
+/// Takes out what ends here, and says of event streams that nobody may hold them up.
+fn answer_fields(head: &mut ResponseHead, is_stream: bool) {
+    http1::strip_hop_by_hop(&mut head.fields);
+    if is_stream {
+        put(head, "x-accel-buffering", "no");
+        if head.fields.get(Known::CacheControl).is_none() {
+            put(head, "cache-control", "no-cache, no-transform");
+        }
+    }
+}
+
+fn put(head: &mut ResponseHead, name: &str, value: &str) {
+    let put = head.fields.set(name, value.as_bytes());
+    debug_assert!(put.is_ok(), "our own fields are valid");
+}
