@@ -13,7 +13,7 @@ use crate::run::{self, Report};
 /// Installs what is missing; `rivals` adds what the benchmarks compare against.
 pub(crate) fn install(report: &mut Report, rivals: bool) {
     report.step(
-        "deps: Debian packages (C compiler, Node.js 18 or newer, curl, OpenSSL, Chromium, Redis)",
+        "deps: Debian packages (C compiler, Node.js 18 or newer, curl, OpenSSL, Chromium, Redis, PostgreSQL)",
         system_packages,
     );
     report.step(
@@ -55,6 +55,9 @@ fn system_packages() -> anyhow::Result<()> {
     }
     if !exists("redis-server") {
         missing.push("redis-server");
+    }
+    if !exists("postgres") && !postgres_beside_the_path() {
+        missing.push("postgresql");
     }
     if missing.is_empty() {
         println!("    all there");
@@ -161,6 +164,16 @@ fn node_is_recent() -> bool {
         .next()
         .and_then(|major| major.parse::<u32>().ok());
     major.is_some_and(|major| major >= 18) && exists("npm")
+}
+
+/// Debian keeps the server's programs out of the path, a folder for each version.
+fn postgres_beside_the_path() -> bool {
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten();
+    versions
+        .flatten()
+        .any(|version| version.path().join("bin/postgres").is_file())
 }
 
 fn exists(program: &str) -> bool {

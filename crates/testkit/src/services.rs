@@ -4,6 +4,7 @@
 //! and removes what it stored.
 
 mod nats;
+mod postgres;
 mod redis;
 
 use std::fs::{self, File};
@@ -13,11 +14,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::PATIENCE;
 
 pub use nats::{Nats, NatsOptions};
+pub use postgres::Postgres;
 pub use redis::{AppendFsync, Redis};
 
 /// A server as a child process.
@@ -28,6 +31,10 @@ struct Server {
     arguments: Vec<String>,
     folder: TempDir,
     address: SocketAddr,
+    /// User and group it runs as, if not as ours.
+    account: Option<(u32, u32)>,
+    /// What ends it as a crash would.
+    crash: Signal,
     child: Option<Child>,
 }
 
@@ -40,6 +47,8 @@ impl Server {
             arguments: Vec::new(),
             folder: tempfile::tempdir().context("folder for the server could not be made")?,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)),
+            account: None,
+            crash: Signal::KILL,
             child: None,
         })
     }
@@ -51,9 +60,9 @@ impl Server {
             .append(true)
             .open(self.log_path())
             .context("log of the server could not be made")?;
-        let child = Command::new(&self.program)
+        let child = self
+            .command(&self.program)
             .args(&self.arguments)
-            .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -78,11 +87,33 @@ impl Server {
         }
     }
 
+    /// A program that runs in the server's folder, as the server's user.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.folder.path());
+        #[cfg(unix)]
+        if let Some((user, group)) = self.account {
+            use std::os::unix::process::CommandExt as _;
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
     /// Ends the process at once, as a crash would.
     fn kill(&mut self) -> anyhow::Result<()> {
-        if let Some(mut child) = self.child.take() {
-            child.kill()?;
-            child.wait()?;
+        let Some(mut child) = self.child.take() else {
+            return Ok(());
+        };
+        if child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        kill_process(Pid::from_child(&child), self.crash)?;
+        let deadline = Instant::now() + PATIENCE;
+        while child.try_wait()?.is_none() {
+            if Instant::now() >= deadline {
+                child.kill()?;
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
         }
         Ok(())
     }
@@ -127,6 +158,7 @@ fn program(name: &str) -> anyhow::Result<PathBuf> {
         .collect::<Vec<_>>();
     unpacked
         .chain(installed)
+        .chain((name == "postgres").then(postgres::installed).flatten())
         .find(|program| Path::is_file(program))
         .with_context(|| format!("{name} is not there; `cargo xtask deps` installs it"))
 }

@@ -1,19 +1,25 @@
 use std::net::TcpStream;
 
-use super::{Nats, NatsOptions, Redis};
+use super::{Nats, NatsOptions, Postgres, Redis};
 
 #[test]
 fn servers_come_back_at_the_same_place() {
     let mut redis = Redis::start().unwrap();
     let mut nats = Nats::start_durable().unwrap();
-    let addresses = [redis.address(), nats.address()];
+    let mut postgres = Postgres::start().unwrap();
+    let addresses = [redis.address(), nats.address(), postgres.address()];
     redis.kill().unwrap();
     nats.kill().unwrap();
+    postgres.kill().unwrap();
     assert!(addresses.iter().all(|at| TcpStream::connect(at).is_err()));
     redis.restart().unwrap();
     nats.restart().unwrap();
-    assert_eq!(addresses, [redis.address(), nats.address()]);
-    drop((redis, nats));
+    postgres.restart().unwrap();
+    assert_eq!(
+        addresses,
+        [redis.address(), nats.address(), postgres.address()]
+    );
+    drop((redis, nats, postgres));
     assert!(addresses.iter().all(|at| TcpStream::connect(at).is_err()));
 }
 
