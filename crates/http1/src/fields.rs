@@ -100,8 +100,8 @@ impl Known {
     /// Which one a name is; case does not matter.
     pub fn of(name: &[u8]) -> Self {
         let slot = SLOTS.get(slot_of(name, SEED)).copied().unwrap_or(EMPTY);
-        match Self::NAMED.get(usize::from(slot)) {
-            Some(known) if name.eq_ignore_ascii_case(known.name().as_bytes()) => *known,
+        match NAMES.get(usize::from(slot)) {
+            Some((known, spelt)) if is_same(name, spelt.as_bytes()) => *known,
             _ => Self::Other,
         }
     }
@@ -122,6 +122,26 @@ impl Known {
         )
     }
 }
+
+/// Case aside; `lower` is in lower case. No early end: so the loop becomes vector
+/// instructions.
+fn is_same(name: &[u8], lower: &[u8]) -> bool {
+    name.len() == lower.len()
+        && name.iter().zip(lower).fold(0, |differs, (one, other)| {
+            differs | (one.to_ascii_lowercase() ^ other)
+        }) == 0
+}
+
+/// By the numbers in [`SLOTS`].
+const NAMES: [(Known, &str); Known::NAMED.len()] = {
+    let mut names = [(Known::Other, ""); Known::NAMED.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = (Known::NAMED[index], Known::NAMED[index].name());
+        index += 1;
+    }
+    names
+};
 
 const SLOT_COUNT: usize = 256;
 const EMPTY: u8 = u8::MAX;
@@ -377,6 +397,18 @@ pub(crate) fn is_name(name: &[u8]) -> bool {
 pub(crate) fn spelling(name: &[u8]) -> u8 {
     name.iter()
         .fold(0, |found, byte| found | CLASSES[usize::from(*byte)])
+}
+
+/// Where the first colon of a line stands, and the spelling of what is before it.
+pub(crate) fn name_end(line: &[u8]) -> Option<(usize, u8)> {
+    let mut spelling = 0;
+    for (at, byte) in line.iter().enumerate() {
+        if *byte == b':' {
+            return Some((at, spelling));
+        }
+        spelling |= CLASSES[usize::from(*byte)];
+    }
+    None
 }
 
 /// RFC 9110, 5.5: visible characters, spaces, tabs and obs-text; nothing around them.

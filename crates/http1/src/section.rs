@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::fields::{Fields, Known, NO_TOKEN, UNDERSCORE, is_value, spelling};
+use crate::fields::{Fields, Known, NO_TOKEN, UNDERSCORE, is_value, name_end};
 use crate::parse::Reject;
 
 /// Whether a name may hold `_`. Servers of the CGI family take it for `-`, so that such
@@ -83,20 +83,16 @@ fn split(line: &[u8], underscores: Underscores) -> Result<(usize, Range<usize>),
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Reject::Folded);
     }
-    let colon = line
-        .iter()
-        .position(|byte| *byte == b':')
-        .ok_or(Reject::Name)?;
-    let (name, rest) = line.split_at(colon);
-    let spelling = spelling(name);
-    if name.is_empty()
+    let (colon, spelling) = name_end(line).ok_or(Reject::Name)?;
+    if colon == 0
         || spelling & NO_TOKEN != 0
         || (spelling & UNDERSCORE != 0 && underscores == Underscores::Refused)
     {
         return Err(Reject::Name);
     }
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let Some(first) = rest.iter().skip(1).position(|byte| !is_space(byte)) else {
+    let rest = line.get(colon + 1..).unwrap_or_default();
+    let Some(first) = rest.iter().position(|byte| !is_space(byte)) else {
         return Ok((colon, line.len()..line.len()));
     };
     let start = colon + 1 + first;

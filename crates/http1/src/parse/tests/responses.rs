@@ -6,123 +6,72 @@ fn answer(bytes: &str, method: &Method) -> Result<Option<ResponseHead>, Reject> 
 
 #[test]
 fn framing_follows_status_method_and_fields() {
-    let (get, head) = (Method::GET, Method::HEAD);
-    for (method, line, fields, framing, stands) in [
-        (&get, "1.1 200 OK", "", Framing::UntilClose, false),
+    let length = "Content-Length: 5\r\n";
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    for (status, fields, to_get, to_head) in [
+        ("200 OK", "", Framing::UntilClose, Framing::Empty),
+        ("200", length, Framing::Length(5), Framing::Empty),
         (
-            &get,
-            "1.1 200",
-            "Content-Length: 5\r\n",
-            Framing::Length(5),
-            true,
-        ),
-        (
-            &get,
-            "1.1 200 ",
+            "200 ",
             "Content-Length: 0\r\n",
             Framing::Empty,
-            true,
+            Framing::Empty,
         ),
+        ("200 \u{e9} t", chunked, Framing::Chunked, Framing::Empty),
         (
-            &get,
-            "1.1 200 OK",
-            "Transfer-Encoding: chunked\r\n",
-            Framing::Chunked,
-            true,
-        ),
-        (
-            &get,
-            "1.1 200 \u{e9} t",
-            "Content-Length: 5\r\nConnection: close\r\n",
-            Framing::Length(5),
-            false,
-        ),
-        (
-            &get,
-            "1.0 200 OK",
-            "Content-Length: 5\r\n",
-            Framing::Length(5),
-            false,
-        ),
-        (
-            &get,
-            "1.0 200 OK",
-            "Content-Length: 5\r\nConnection: keep-alive\r\n",
-            Framing::Length(5),
-            true,
-        ),
-        (
-            &get,
-            "1.0 200 OK",
-            "Connection: keep-alive\r\n",
+            "599 \t",
+            "Under_score: a\r\n",
             Framing::UntilClose,
-            false,
-        ),
-        (
-            &head,
-            "1.1 200 OK",
-            "Content-Length: 5\r\n",
             Framing::Empty,
-            true,
         ),
+        ("304 Not Modified", length, Framing::Empty, Framing::Empty),
+        ("304 Not Modified", chunked, Framing::Empty, Framing::Empty),
+        ("204 No Content", length, Framing::Empty, Framing::Empty),
+        ("100 Continue", "", Framing::Empty, Framing::Empty),
         (
-            &head,
-            "1.1 200 OK",
-            "Transfer-Encoding: chunked\r\n",
-            Framing::Empty,
-            true,
-        ),
-        (&head, "1.1 200 OK", "", Framing::Empty, true),
-        (
-            &get,
-            "1.1 304 Not Modified",
-            "Content-Length: 5\r\n",
-            Framing::Empty,
-            true,
-        ),
-        (&get, "1.1 204 No Content", "", Framing::Empty, true),
-        (
-            &get,
-            "1.1 204 No Content",
-            "Content-Length: 0\r\n",
-            Framing::Empty,
-            true,
-        ),
-        (
-            &get,
-            "1.1 204 No Content",
-            "Content-Length: 5\r\n",
-            Framing::Empty,
-            false,
-        ),
-        (
-            &get,
-            "1.1 204 No Content",
-            "Transfer-Encoding: chunked\r\n",
-            Framing::Empty,
-            false,
-        ),
-        (&get, "1.1 100 Continue", "", Framing::Empty, true),
-        (
-            &get,
-            "1.1 101 Switching Protocols",
+            "101 x",
             "Connection: upgrade\r\n",
             Framing::Empty,
-            true,
-        ),
-        (
-            &get,
-            "1.1 599 \t",
-            "Under_score: a\r\nContent-Length: 1\r\n",
-            Framing::Length(1),
-            true,
+            Framing::Empty,
         ),
     ] {
-        let bytes = format!("HTTP/{line}\r\n{fields}\r\n");
-        let parsed = answer(&bytes, method).unwrap().unwrap();
-        assert_eq!(parsed.framing, framing, "{bytes}");
-        assert_eq!(parsed.keep_alive, stands, "{bytes}");
-        assert_eq!(parsed.status.to_string(), line[4..7]);
+        let head = format!("HTTP/1.1 {status}\r\n{fields}\r\n");
+        for (method, framing) in [(&Method::GET, to_get), (&Method::HEAD, to_head)] {
+            let parsed = answer(&head, method).unwrap().unwrap();
+            assert_eq!(parsed.framing, framing, "{method} {head}");
+            assert_eq!(parsed.status.to_string(), status[..3]);
+        }
+    }
+}
+
+#[test]
+fn connection_stands_only_if_the_answer_ends_before_it() {
+    for (line, fields, stands) in [
+        ("1.1 200 OK", "Content-Length: 5\r\n", true),
+        ("1.1 200 OK", "Transfer-Encoding: chunked\r\n", true),
+        (
+            "1.1 200 OK",
+            "Content-Length: 5\r\nConnection: close\r\n",
+            false,
+        ),
+        ("1.1 200 OK", "", false),
+        ("1.1 200 OK", "Connection: keep-alive\r\n", false),
+        ("1.0 200 OK", "Content-Length: 5\r\n", false),
+        (
+            "1.0 200 OK",
+            "Content-Length: 5\r\nConnection: Keep-Alive\r\n",
+            true,
+        ),
+        ("1.0 200 OK", "Connection: keep-alive\r\n", false),
+        ("1.1 304 x", "Content-Length: 5\r\n", true),
+        ("1.1 204 x", "", true),
+        ("1.1 204 x", "Content-Length: 0\r\n", true),
+        ("1.1 204 x", "Content-Length: 5\r\n", false),
+        ("1.1 204 x", "Transfer-Encoding: chunked\r\n", false),
+    ] {
+        let head = format!("HTTP/{line}\r\n{fields}\r\n");
+        let parsed = answer(&head, &Method::GET).unwrap().unwrap();
+        assert_eq!(parsed.keep_alive, stands, "{head}");
     }
 }
 
