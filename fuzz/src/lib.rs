@@ -8,6 +8,7 @@
 pub mod auth;
 pub mod config;
 pub mod edge;
+pub mod http;
 pub mod outbox;
 pub mod protocol;
 pub mod session;
@@ -43,4 +44,7 @@ pub const TARGETS: &[Target] = &[
     ("forwarded_for", edge::forwarded_for),
     ("percent_decoded", edge::percent_decoded),
     ("outbox_segment", outbox::segment),
+    ("http_request", http::request),
+    ("http_response", http::response),
+    ("http_body", http::body),
 ];
