@@ -17,6 +17,9 @@
 //! [`Balance`] chooses among the endpoints of a target, before the gate of the one that it
 //! chooses is asked.
 //!
+//! [`Ledger`] keeps what identities spend, on the wall clock: its windows are those of
+//! the calendar.
+//!
 //! [`Class`] is what an upstream's kind says about an outcome, [`Retries`] and
 //! [`Budget`] say whether it is tried again.
 #![warn(missing_docs)]
@@ -33,6 +36,7 @@ mod gate;
 mod rate;
 mod refusal;
 mod settings;
+mod spend;
 mod window;
 
 #[cfg(test)]
@@ -49,3 +53,6 @@ pub use gate::{Entry, Gate, GateState};
 pub use rate::{Rate, RateTable, TokenLine};
 pub use refusal::Refusal;
 pub use settings::{Policy, PolicyError, Settings};
+pub use spend::{
+    Amount, Exceeded, Ledger, Reservation, SpendLimit, SpendLimits, SpendWindow, Spent,
+};
