@@ -1,9 +1,10 @@
 //! Load, measured: how many bytes a connection costs, how many deliveries a
 //! CPU-second buys, how late a message comes.
 //!
-//! Each command drives servers that speak the Centrifuge client protocol:
+//! Most commands drive servers that speak the Centrifuge client protocol:
 //! Tidegate (built and started here), the reference broadcaster (this program
-//! again, as a child) and any peer named on the command line. What a server
+//! again, as a child) and any peer named on the command line; others compare a
+//! part of Tidegate with the programs that are known for it. What a server
 //! costs is read from `/proc`, so servers and generator share one machine; the
 //! figures that matter are therefore ratios within one run and costs per unit
 //! of work, not peaks (`docs/internals/performance.md`).
@@ -24,6 +25,7 @@ mod frame;
 mod idle;
 mod outbox;
 mod proc;
+mod proxy;
 mod reference;
 mod relay;
 mod report;
@@ -61,6 +63,11 @@ enum Command {
     Agents(relay::agents::Options),
     /// Messages that pile up for an agent that is away.
     Backlog(relay::backlog::Options),
+    /// Requests through the proxy, beside nginx and HAProxy; event streams held.
+    Proxy(proxy::Options),
+    /// Runs the server behind the proxies (what `proxy` starts for itself).
+    #[command(hide = true)]
+    ProxyOrigin(proxy::origin::Options),
     /// Runs the reference broadcaster (what the other commands start for themselves).
     Reference(reference::Options),
 }
@@ -92,6 +99,8 @@ fn main() -> anyhow::Result<()> {
         Command::Relay(options) => relay::echo::run(&options),
         Command::Agents(options) => relay::agents::run(&options),
         Command::Backlog(options) => relay::backlog::run(&options),
+        Command::Proxy(options) => proxy::run(&options),
+        Command::ProxyOrigin(options) => proxy::origin::run(&options),
         Command::Reference(options) => reference::run(&options),
     }
 }

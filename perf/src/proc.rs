@@ -92,6 +92,22 @@ fn cpu_seconds_at(path: &str) -> anyhow::Result<f64> {
     Ok((user + system) as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// A process and its children, as they are now.
+pub(crate) fn with_children(pid: u32) -> Vec<u32> {
+    let is_child = |candidate: &u32| {
+        let text = fs::read_to_string(format!("/proc/{candidate}/stat")).unwrap_or_default();
+        let parent = text
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1)?.parse().ok());
+        parent == Some(pid)
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten();
+    let children = processes
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(is_child);
+    [pid].into_iter().chain(children).collect()
+}
+
 /// Memory of a process.
 pub(crate) fn memory(pid: u32) -> anyhow::Result<Memory> {
     let path = format!("/proc/{pid}/status");
@@ -160,5 +176,9 @@ mod tests {
         let memory = memory(std::process::id()).unwrap();
         assert!(memory.rss >= memory.anonymous && memory.anonymous > 0);
         assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
+        assert_eq!(
+            with_children(std::process::id()).first(),
+            Some(&std::process::id())
+        );
     }
 }

@@ -101,6 +101,11 @@ impl Server {
 
     /// Starts Tidegate with a relay; `relay` is the value of that key of its configuration.
     pub(crate) fn relay(executable: &Path, relay: &str) -> anyhow::Result<Self> {
+        Self::configured(executable, &format!("relay: {relay}"))
+    }
+
+    /// Starts Tidegate with these further lines of configuration.
+    pub(crate) fn configured(executable: &Path, more: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("temporary folder was not made")?;
         let setup = Setup {
             secure: Secure::None,
@@ -108,7 +113,7 @@ impl Server {
             demo: false,
         };
         let mut configuration = configuration(folder.path(), setup)?;
-        writeln!(configuration, "relay: {relay}")?;
+        writeln!(configuration, "{more}")?;
         let file = folder.path().join("tidegate.yaml");
         fs::write(&file, configuration).context("configuration was not written")?;
         let mut command = Command::new(executable);
@@ -158,13 +163,18 @@ impl Server {
         ping_interval_seconds: u64,
         more: &[&str],
     ) -> anyhow::Result<Self> {
+        let ping_interval = ping_interval_seconds.to_string();
+        let mut arguments = vec!["reference", "--ping-interval", &ping_interval];
+        arguments.extend(more);
+        Self::again(name, &arguments)
+    }
+
+    /// Starts this program again as a server, with these arguments.
+    pub(crate) fn again(name: &str, arguments: &[&str]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("temporary folder was not made")?;
         let own = std::env::current_exe().context("path of this program is not known")?;
         let mut command = Command::new(own);
-        let ping_interval = ping_interval_seconds.to_string();
-        command
-            .args(["reference", "--ping-interval", &ping_interval])
-            .args(more);
+        command.args(arguments);
         Self::start(name, command, folder, false)
     }
 
