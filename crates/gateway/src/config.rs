@@ -15,7 +15,7 @@
 //! Nothing is written and no address is resolved, so `tidegate check` can run anywhere.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,10 +30,12 @@ mod document;
 mod environment;
 mod error;
 mod listen;
+mod proxy;
 pub mod reference;
 mod relay;
 mod settings;
 mod shape;
+mod store;
 mod validate;
 
 pub use environment::FILE_VARIABLE;
@@ -41,6 +43,9 @@ pub use error::{ConfigError, ConfigErrors, Place};
 pub use listen::{
     Access, AdminListener, Listeners, MainListener, Network, NetworkError, OriginError, OriginRule,
     ProxyProtocol, RelayListener, Tls,
+};
+pub use proxy::{
+    AccessLog, FileRoutes, Proxy, ProxyHttp2, ProxyPool, Variables, WrittenRoute,
 };
 pub use relay::{
     Ack, AgentAuth, AgentProtocol, AgentRate, AuthMode, Breaker, Buffer, BufferKind, ClientAuth,
@@ -52,6 +57,7 @@ pub use settings::{
     HttpStream, Level, Limits, Log, LogFormat, MemoryBus, Rpc, RpcPing, Sse, SubscriptionToken,
     WebSocket,
 };
+pub use store::Store;
 
 /// A configuration that was accepted, and what it was made of.
 #[derive(Debug, Clone)]
@@ -148,7 +154,13 @@ fn load(
     settle_demo(&mut config, file);
     let locate =
         |(key, problem): (String, String)| ConfigError::new(root.place_of(&key), key, problem);
-    let resolver = |reference: Reference<'_>| resolve(reference, environment, read);
+    let withheld = RefCell::new(BTreeSet::new());
+    let resolver = |reference: Reference<'_>| {
+        if let Reference::Environment(name) = reference {
+            withheld.borrow_mut().insert(name.to_owned());
+        }
+        resolve(reference, environment, read)
+    };
     let mut problems = resolve_secrets(&mut config, &resolver);
     if problems.is_empty() {
         problems = validate::problems(&config, read);
@@ -157,7 +169,9 @@ fn load(
         let resolve = |secret: &mut Secret| secret.resolve(&resolver);
         let relay = relay::settle(&mut config.relay, content, demo, &resolve);
         problems.extend(relay);
+        problems.extend(proxy::settle(&mut config.proxy));
     }
+    config.proxy.variables = Variables::new(environment, &withheld.borrow());
     match problems.is_empty() {
         true => Ok(config),
         false => Err(refuse(problems.into_iter().map(locate).collect())),
@@ -258,6 +272,11 @@ fn resolve_secrets(config: &mut Config, resolver: Resolver<'_>) -> Vec<(String, 
     }
     if let Err(problem) = config.http_api.key.resolve(resolver) {
         problems.push(("http_api.key".to_owned(), problem));
+    }
+    for (key, secret) in config.store.secrets() {
+        if let Err(problem) = secret.resolve(resolver) {
+            problems.push((key.to_owned(), problem));
+        }
     }
     for (key, secret) in config.relay.secrets() {
         if let Err(problem) = secret.resolve(resolver) {

@@ -313,6 +313,13 @@ fixed!(
     relay.pong_timeout,
     relay.queue,
     relay.metrics_log_interval,
+    store,
+    proxy.enabled,
+    proxy.pool,
+    proxy.access_log,
+    proxy.keep_alive,
+    proxy.body_timeout,
+    proxy.http2,
 );
 
 /// Requests for a reload that may wait; more wait outside.

@@ -70,7 +70,7 @@ fn variables() -> Vec<(String, Vec<String>, &'static Field)> {
 fn value(text: &str, shape: &Shape, place: &Place) -> Option<Value> {
     let plain = || Value::Text(text.to_owned());
     Some(match shape {
-        Shape::Keys(_) | Shape::Table(_) => return None,
+        Shape::Keys(_) | Shape::Table(_) | Shape::Any => return None,
         Shape::List(item) => {
             let parts = text
                 .split(',')

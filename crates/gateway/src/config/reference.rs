@@ -116,8 +116,9 @@ fn kind(shape: &Shape) -> String {
     match shape {
         Shape::Keys(_) => "map".to_owned(),
         Shape::Table(value) => format!("map of {}", kind(&value.shape)),
-        Shape::List(item) => match item.shape {
+        Shape::List(item) => match &item.shape {
             Shape::Keys(_) => "list of maps".to_owned(),
+            Shape::Table(value) if value.shape == Shape::Any => "list of maps".to_owned(),
             _ => format!("list of {}", kind(&item.shape)),
         },
         Shape::Choice(words) => {
@@ -135,6 +136,7 @@ fn kind(shape: &Shape) -> String {
         Shape::Boolean => "boolean".to_owned(),
         Shape::Duration => "duration".to_owned(),
         Shape::Text => "text".to_owned(),
+        Shape::Any => "value".to_owned(),
     }
 }
 

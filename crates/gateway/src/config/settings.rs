@@ -14,14 +14,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::listen::{Access, Listeners};
+use super::proxy::Proxy;
 use super::relay::Relay;
+use super::store::Store;
 
 /// Tidegate's configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Folder for what outlives a restart: revocations, administrator tokens, the messages of
-    /// the relay, the demo's secret. Created with mode 0700 when first needed; relative to the
+    /// Folder for what outlives a restart: revocations, administrator tokens, the routes of
+    /// the proxy, the messages of the relay, the demo's secret. Created with mode 0700 when first needed; relative to the
     /// working folder.
     pub data_dir: PathBuf,
     /// Threads that hold client connections; 0 means one per core.
@@ -57,6 +59,11 @@ pub struct Config {
     pub bus: Bus,
     /// Messages of clients, delivered durably to agents, and their answers back.
     pub relay: Relay,
+    /// Where routes and their secrets are kept that operators change while the gateway
+    /// runs.
+    pub store: Store,
+    /// The HTTP proxy: requests below `/-/`, passed on to services and models.
+    pub proxy: Proxy,
     /// How the gateway leaves.
     pub drain: Drain,
     /// The playground and its tokens.
@@ -83,6 +90,8 @@ impl Default for Config {
             admin: Admin::default(),
             bus: Bus::default(),
             relay: Relay::default(),
+            store: Store::default(),
+            proxy: Proxy::default(),
             drain: Drain::default(),
             demo: Demo::default(),
         }

@@ -41,6 +41,8 @@ pub(crate) enum Shape {
     Duration,
     /// Text; what it must look like beyond that is its type's affair.
     Text,
+    /// Anything; what is right about it is said by whoever reads it.
+    Any,
 }
 
 /// The whole tree; its root is the file.
@@ -125,6 +127,9 @@ impl Reader<'_> {
     }
 
     fn shape(&self, schema: &Json) -> Shape {
+        if *schema == Json::Bool(true) {
+            return Shape::Any;
+        }
         if let Some(choices) = schema.get("oneOf").and_then(Json::as_array) {
             let word = |choice: &Json| {
                 choice
@@ -256,6 +261,7 @@ impl Shape {
             Self::Boolean => "true or false".to_owned(),
             Self::Duration => "a duration such as \"25s\", \"250ms\" or \"1h30m\"".to_owned(),
             Self::Text => "text".to_owned(),
+            Self::Any => "a value".to_owned(),
         }
     }
 }

@@ -24,6 +24,8 @@ pub(super) fn problems(config: &Config, read: ReadFile<'_>) -> Vec<Problem> {
     check_tokens(config, read, &mut refuse);
     check_channels(config, &mut refuse);
     super::relay::check(&config.relay, &mut refuse);
+    super::store::check(&config.store, &mut refuse);
+    super::proxy::check(&config.proxy, &mut refuse);
     if config.drain.delay >= config.drain.grace && !config.drain.delay.is_zero() {
         refuse(
             "drain.delay",
