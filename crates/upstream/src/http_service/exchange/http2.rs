@@ -457,3 +457,6 @@ const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Interim answers to one request.
 const INTERIM_MAX: u32 = 16;
+
+#[cfg(test)]
+mod tests;
