@@ -29,5 +29,5 @@ pub use forward::{connection_tokens, strip_hop_by_hop};
 pub use head::{RequestHead, ResponseHead, Target, Version};
 pub use inflow::{Chunk, Gone, Inflow};
 pub use outgoing::Outgoing;
-pub use parse::{Limits, Reject, request, response};
+pub use parse::{Limits, Reject, http2_request, request, response};
 pub use write::{chunk_end, chunk_start, write_fields, write_request_line, write_status_line};

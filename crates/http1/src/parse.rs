@@ -5,6 +5,7 @@
 //! connection; what they say together is judged last.
 
 mod authority;
+mod http2;
 mod meaning;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -15,6 +16,7 @@ use crate::fields::is_name;
 use crate::head::{RequestHead, ResponseHead, Target, Version};
 use crate::section::{self, Underscores};
 use authority::Authority;
+pub use http2::http2_request;
 use meaning::Meaning;
 
 /// What a head may be.
