@@ -121,6 +121,7 @@ fn requests(
         .map(|&kind| Subject::start(kind, place, origins))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let plan = Plan {
+        cores: place.cores,
         duration: Duration::from_secs(options.seconds),
         rounds: options.rounds,
         connections: options.connections as usize,
@@ -129,10 +130,17 @@ fn requests(
     };
     let report = measure::all(&subjects, &mut origin, &plan, void)?;
     say("");
-    say(&format!(
-        "direct, one connection: p50 {:.1} µs, p99 {:.1} µs; the table has what a proxy adds",
-        report.direct_p50_us, report.direct_p99_us
-    ));
+    for (place, direct) in [
+        ("a core of its own", report.direct_beside),
+        ("the origin's core", report.direct_apart),
+    ] {
+        say(&format!(
+            "one connection without a proxy, generator on {place}: p50 {:.1} µs, p99 {:.1} µs",
+            direct.p50_us, direct.p99_us
+        ));
+    }
+    say("added: beyond that, generator on the proxy's core; in brackets on the origin's core,");
+    say("where a request through a proxy crosses cores twice and one without never does");
     say(&format!(
         "open loop: {} connections, {} requests/s, {} % of the peak of {}",
         options.open_connections,
@@ -160,8 +168,8 @@ fn requests(
             format!("{:.2}", one.cpu_us),
             format!("{least:.2}-{most:.2}"),
             grouped(one.peak),
-            format!("{:.1}", one.added_p50_us),
-            format!("{:.1}", one.added_p99_us),
+            format!("{:.1} ({:.1})", one.beside.p50_us, one.apart.p50_us),
+            format!("{:.1} ({:.1})", one.beside.p99_us, one.apart.p99_us),
             format!("{:.3}", one.open_p50_ms),
             format!("{:.3}", one.open_p99_ms),
             format!("{:.3}", 100.0 * one.reuse),
@@ -272,8 +280,8 @@ fn json(measured: &[(Kind, Measured)], held: &[HeldBy]) {
         .figure("cpu_us", tidegate.map(|one| one.cpu_us))
         .figure("nginx_cpu_us", nginx.map(|one| one.cpu_us))
         .figure("haproxy_cpu_us", haproxy.map(|one| one.cpu_us))
-        .figure("added_p50_us", tidegate.map(|one| one.added_p50_us))
-        .figure("added_p99_us", tidegate.map(|one| one.added_p99_us))
+        .figure("added_p50_us", tidegate.map(|one| one.beside.p50_us))
+        .figure("added_p99_us", tidegate.map(|one| one.beside.p99_us))
         .figure("open_p99_ms", tidegate.map(|one| one.open_p99_ms))
         .figure("nginx_open_p99_ms", nginx.map(|one| one.open_p99_ms))
         .figure("haproxy_open_p99_ms", haproxy.map(|one| one.open_p99_ms))

@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use super::load::Load;
 use super::open_loop;
 use super::origin::Origin;
+use super::pin::{Cores, started_on};
 use super::subject::{Kind, PATH, Subject};
 use crate::proc::{self, Machine};
 use crate::report::{Void, say};
@@ -15,6 +16,7 @@ use crate::report::{Void, say};
 /// How long and how much.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
+    pub(super) cores: Cores,
     /// Of each measurement.
     pub(super) duration: Duration,
     pub(super) rounds: u64,
@@ -33,9 +35,11 @@ pub(super) struct Measured {
     pub(super) cpu_range: (f64, f64),
     /// Requests per second of the closed loop.
     pub(super) peak: f64,
-    /// Beyond the same quantile without a proxy, one connection.
-    pub(super) added_p50_us: f64,
-    pub(super) added_p99_us: f64,
+    /// One connection, the generator on the proxy's core: a request crosses cores as often
+    /// with a proxy as without.
+    pub(super) beside: Added,
+    /// One connection, the generator on the origin's core: two crossings more than without.
+    pub(super) apart: Added,
     pub(super) open_p50_ms: f64,
     pub(super) open_p99_ms: f64,
     /// Share of requests that needed no new connection to the origin, 0 to 1.
@@ -43,11 +47,19 @@ pub(super) struct Measured {
     pub(super) errors: u64,
 }
 
+/// Latency with one connection, in microseconds; with a proxy, beyond the same quantile
+/// without.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Added {
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
+}
+
 /// What all came to.
 pub(super) struct Report {
     pub(super) measured: Vec<(Kind, Measured)>,
-    pub(super) direct_p50_us: f64,
-    pub(super) direct_p99_us: f64,
+    pub(super) direct_beside: Added,
+    pub(super) direct_apart: Added,
     /// Requests per second of the open loop.
     pub(super) open_rate: f64,
     /// Whose peak that is a share of.
@@ -60,8 +72,8 @@ struct Turns {
     cpu_us: Vec<f64>,
     busy: Vec<f64>,
     peak: Vec<f64>,
-    added_p50_us: Vec<f64>,
-    added_p99_us: Vec<f64>,
+    beside: Vec<Added>,
+    apart: Vec<Added>,
     open_p50_ms: Vec<f64>,
     open_p99_ms: Vec<f64>,
     missed_percent: Vec<f64>,
@@ -87,22 +99,24 @@ pub(super) fn all(
     };
     let known_before = known(origin)?;
     let mut turns: Vec<Turns> = subjects.iter().map(|_| Turns::default()).collect();
-    let (mut direct_p50, mut direct_p99) = (Vec::new(), Vec::new());
+    let (mut direct_beside, mut direct_apart) = (Vec::new(), Vec::new());
     for round in 1..=plan.rounds {
         say(&format!("round {round} of {}: closed loops", plan.rounds));
-        let direct = single(&mut Load::connect(origin.address, "/", 1)?, plan)?;
-        direct_p50.push(micros(&direct, 0.5));
-        direct_p99.push(micros(&direct, 0.99));
-        for (subject, turns) in subjects.iter().zip(&mut turns) {
-            let mut load = Load::connect(subject.address, &path(), 1)?;
-            let through = single(&mut load, plan)?;
-            turns
-                .added_p50_us
-                .push(micros(&through, 0.5) - micros(&direct, 0.5));
-            turns
-                .added_p99_us
-                .push(micros(&through, 0.99) - micros(&direct, 0.99));
-            turns.note(&load);
+        for is_beside in [true, false] {
+            let direct = single(&mut Load::connect(origin.address, "/", 1)?, plan, is_beside)?;
+            match is_beside {
+                true => direct_beside.push(direct),
+                false => direct_apart.push(direct),
+            }
+            for (subject, turns) in subjects.iter().zip(&mut turns) {
+                let mut load = Load::connect(subject.address, &path(), 1)?;
+                let added = single(&mut load, plan, is_beside)?.beyond(direct);
+                match is_beside {
+                    true => turns.beside.push(added),
+                    false => turns.apart.push(added),
+                }
+                turns.note(&load);
+            }
         }
         for (subject, turns) in subjects.iter().zip(&mut turns) {
             closed(subject, origin, plan, turns)?;
@@ -132,17 +146,25 @@ pub(super) fn all(
         .collect();
     Ok(Report {
         measured,
-        direct_p50_us: median(&direct_p50),
-        direct_p99_us: median(&direct_p99),
+        direct_beside: Added::median(&direct_beside),
+        direct_apart: Added::median(&direct_apart),
         open_rate,
         slowest,
     })
 }
 
-/// Latency with one connection.
-fn single(load: &mut Load, plan: &Plan) -> anyhow::Result<Histogram<u64>> {
-    load.closed(WARM_UP)?;
-    Ok(load.closed(plan.duration / 2)?.latency)
+/// Latency with one connection, from the proxy's core or from the origin's.
+fn single(load: &mut Load, plan: &Plan, is_beside: bool) -> anyhow::Result<Added> {
+    let Cores { subject, others } = plan.cores;
+    let core = if is_beside { subject } else { others };
+    let latency = started_on(core, others, || {
+        load.closed(WARM_UP)?;
+        Ok(load.closed(plan.duration / 2)?.latency)
+    })?;
+    Ok(Added {
+        p50_us: micros(&latency, 0.5),
+        p99_us: micros(&latency, 0.99),
+    })
 }
 
 fn closed(
@@ -193,6 +215,23 @@ fn open(
     turns.note_reuse(before, origin)
 }
 
+impl Added {
+    fn beyond(self, direct: Self) -> Self {
+        Self {
+            p50_us: self.p50_us - direct.p50_us,
+            p99_us: self.p99_us - direct.p99_us,
+        }
+    }
+
+    fn median(rounds: &[Self]) -> Self {
+        let of = |value: fn(&Self) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
+        Self {
+            p50_us: of(|round| round.p50_us),
+            p99_us: of(|round| round.p99_us),
+        }
+    }
+}
+
 impl Turns {
     fn note(&mut self, load: &Load) {
         self.errors += load.errors;
@@ -238,8 +277,8 @@ impl Turns {
                 self.cpu_us.iter().copied().fold(0.0, f64::max),
             ),
             peak: median(&self.peak),
-            added_p50_us: median(&self.added_p50_us),
-            added_p99_us: median(&self.added_p99_us),
+            beside: Added::median(&self.beside),
+            apart: Added::median(&self.apart),
             open_p50_ms: median(&self.open_p50_ms),
             open_p99_ms: median(&self.open_p99_ms),
             reuse: 1.0 - self.connections as f64 / self.requests.max(1) as f64,
