@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::super::outcome::Outcome;
+use super::super::outcome::{Connection, Outcome};
 use super::super::trace::Trace;
 
 /// What is said about a request (`contracts`: http-proxy 5.4, and more). Never fields,
@@ -59,7 +59,7 @@ impl Line<'_> {
         object.number("response_bytes", outcome.response_bytes);
         object.shown("trace_id", self.trace);
         object.maybe("caller", self.caller);
-        object.maybe("connection", outcome.connection.map(|kind| kind.name()));
+        object.maybe("connection", outcome.connection.map(Connection::name));
         object.number("tries", u64::from(outcome.tries));
         if outcome.hedges > 0 {
             object.number("hedges", u64::from(outcome.hedges));
@@ -199,7 +199,7 @@ mod tests {
     use upstream::http_service::Miss;
 
     use super::super::super::ai::Usage;
-    use super::super::super::outcome::{Connection, Decider, Ended, Phase};
+    use super::super::super::outcome::{Decider, Ended, Phase};
     use super::*;
 
     fn read(line: &Line<'_>) -> Value {

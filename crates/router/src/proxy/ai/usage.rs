@@ -124,9 +124,9 @@ impl Meter {
         self.seen.characters > 0
     }
 
-    /// The answer says that it is complete: `[DONE]`, `message_stop`,
-    /// `response.completed` and the like, or the end of the document. A stream that ends
-    /// without was cut.
+    /// The answer says that it is complete: a reason why the model stopped, `[DONE]`,
+    /// `message_stop`, `response.completed` and the like, or the end of the document. A
+    /// stream that ends without was cut. More may come all the same: the usage does.
     pub fn is_terminated(&self) -> bool {
         self.seen.is_terminated
     }
@@ -138,9 +138,13 @@ impl Meter {
 
     /// What has been used so far. `input_estimate` stands in for an input that the
     /// upstream has not counted. Where the output was not counted to its end, it is taken
-    /// from what the model has said so far.
+    /// from what the model has said so far. An error that came instead of an answer has
+    /// used nothing.
     pub fn usage(&self, input_estimate: u64) -> Usage {
         let seen = &self.seen;
+        if seen.has_error && seen.characters == 0 && seen.input.is_none() {
+            return Usage::default();
+        }
         let said = seen.characters.div_ceil(CHARACTERS_PER_TOKEN);
         let cache = seen.cached.saturating_add(seen.cache_written);
         let input = match (seen.input, seen.dialect) {
@@ -210,6 +214,11 @@ impl Seen {
             (path, Found::Characters(count)) if is_said_in_event(path) => {
                 self.characters += count;
             }
+            // Some upstreams leave `[DONE]` out.
+            (
+                [Key::Choices, Key::Item, Key::FinishReason] | [Key::Delta, Key::StopReason],
+                Found::Text(_),
+            ) => self.is_terminated = true,
             ([Key::Error], Found::Object | Found::Text(_)) => self.has_error = true,
             ([Key::Type], Found::Text(kind)) => {
                 let failed = kind.is("error") || kind.is("response.failed");

@@ -164,6 +164,23 @@ fn errors_in_a_stream_are_seen() {
 }
 
 #[test]
+fn an_error_instead_of_an_answer_uses_nothing() {
+    let error = r#"{"error":{"message":"no such model","type":"invalid_request_error"}}"#;
+    let (usage, facts) = read(AiDialect::OpenAi, Shape::Json, error);
+    assert_eq!((usage, facts), (Usage::default(), [false, true, true]));
+}
+
+#[test]
+fn a_stream_without_its_last_word_ends_with_the_reason() {
+    let cut = CHAT.find(r#"data: {"id":"c1","choices":[],"#).unwrap();
+    let (_, facts) = read(AiDialect::OpenAi, Shape::EventStream, &CHAT[..cut]);
+    assert_eq!(facts, [true, true, false]);
+    let cut = MESSAGES.find("event: message_stop").unwrap();
+    let (_, facts) = read(AiDialect::Anthropic, Shape::EventStream, &MESSAGES[..cut]);
+    assert_eq!(facts, [true, true, false]);
+}
+
+#[test]
 fn documents_of_each_api_are_counted() {
     for (dialect, document, expected) in [
         (
