@@ -1,8 +1,5 @@
 //! The store on both databases, and under kills.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the test owns its tasks and clock"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod kill;
 mod outage;

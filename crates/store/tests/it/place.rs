@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use lifecycle::Tasks;
-use sqlx::any::AnyConnectOptions;
+use sqlx::any::{AnyConnectOptions, install_default_drivers};
 use sqlx::{AnyConnection, ConnectOptions as _};
 use store::{Author, Keys, Location, Store};
 use tempfile::TempDir;
@@ -14,7 +14,7 @@ use testkit::services::Postgres;
 
 /// An empty database.
 pub(crate) struct Place {
-    url: String,
+    pub(crate) url: String,
     pub(crate) folder: TempDir,
     _server: Option<Arc<Postgres>>,
 }
@@ -70,6 +70,7 @@ impl Place {
 
     /// A connection past the store.
     pub(crate) async fn connect(&self) -> AnyConnection {
+        install_default_drivers();
         let url = match self.url.strip_prefix("sqlite:") {
             Some(path) => format!(
                 "sqlite:{}",

@@ -80,7 +80,7 @@ pub(crate) async fn snapshots_are_never_half(place: &Place) {
             }
         }
     };
-    soon(async { tokio::join!(writing, reading) }).await;
+    Box::pin(soon(async { tokio::join!(writing, reading) })).await;
 }
 
 pub(crate) async fn store_is_opened_by_many_at_once(place: &Place) {
