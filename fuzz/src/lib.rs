@@ -11,6 +11,7 @@ pub mod edge;
 pub mod http;
 pub mod outbox;
 pub mod protocol;
+pub mod proxy;
 pub mod session;
 pub mod stratix;
 pub mod upstream;
@@ -40,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     ("outbox_note", outbox::note),
     ("config", config::file),
     ("route_json", config::route_json),
+    ("proxy_record", proxy::record),
+    ("proxy_path", proxy::path),
     ("proxy_header", edge::proxy_header),
     ("forwarded_for", edge::forwarded_for),
     ("percent_decoded", edge::percent_decoded),
