@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::Method;
 use http1::{
-    BodyDecoder, BodyError, Chunk, Decoded, Framing, Inflow, Limits, Outgoing, RequestHead,
+    BodyDecoder, BodyError, Chunk, Decoded, Framing, Inflow, Known, Limits, Outgoing, RequestHead,
     ResponseHead, chunk_end, give_back, take_buffer, write_fields, write_request_line,
 };
 use tokio::io::AsyncWrite;
@@ -109,6 +109,11 @@ impl Http1Exchange {
                     _ => {
                         self.keep_alive = head.keep_alive && head.framing != Framing::UntilClose;
                         self.decoder = Some(BodyDecoder::new(head.framing));
+                        if let Some(value) = head.fields.get(Known::KeepAlive)
+                            && let Some(link) = &mut self.link
+                        {
+                            link.heard_keep_alive(value);
+                        }
                         return Poll::Ready(Ok(head));
                     }
                 }
@@ -297,7 +302,6 @@ impl Http1Exchange {
     }
 }
 
-
 /// Writes all there is.
 fn poll_write(
     out: &mut Outgoing,
@@ -339,7 +343,10 @@ fn write_head(out: &mut BytesMut, head: &RequestHead) {
         out.extend_from_slice(b"expect: 100-continue\r\n");
     }
     if let Some(protocol) = &head.upgrade {
-        put(out, &[b"connection: upgrade\r\nupgrade: ", protocol, b"\r\n"]);
+        put(
+            out,
+            &[b"connection: upgrade\r\nupgrade: ", protocol, b"\r\n"],
+        );
     }
     out.extend_from_slice(b"\r\n");
 }
