@@ -1,5 +1,6 @@
 use super::*;
 use crate::chance::Chance;
+use crate::deadline::millis;
 
 fn ok(ms: u64) -> Outcome {
     outcome(ms, Verdict::Success)
