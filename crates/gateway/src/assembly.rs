@@ -11,6 +11,7 @@ mod live;
 mod looseness;
 mod memory;
 mod metrics;
+mod proxy_figures;
 mod relay;
 mod relay_figures;
 mod tls;

@@ -20,8 +20,9 @@ const INTRODUCTION: &str = "\
 `/metrics` on the admin listener shows them as OpenMetrics text, which Prometheus reads.
 Everybody who reaches that listener may read them; with `admin.metrics_guarded` it takes an administrator token.
 Labels come from closed sets and never from what clients send.
-The one exception is `agent`, the URL of an agent as the routes name it: at most 50 of them are shown at a time.
-Figures of the relay and its outbox are there only while the relay is on.
+`agent` is the URL of an agent as the routes name it: at most 50 of them are shown at a time.
+`proxy` is the name of a route of the HTTP proxy, or its path if it has none; routes with one name are added up.
+Figures of the relay and its outbox are there only while the relay is on, those of the HTTP proxy only while it is.
 All figures are of this process and begin at zero with it.
 
 ";

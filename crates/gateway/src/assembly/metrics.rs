@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use super::figures::Figures;
+use super::proxy_figures::{self, ProxyFigures};
 use super::relay_figures::{RelayFigures, Sample};
 
 /// Where the parts count.
@@ -17,6 +18,8 @@ pub(super) struct Metrics {
     pub(super) reload: ReloadMetrics,
     /// Shows the relay from when it is given it.
     pub(super) relay: RelayFigures,
+    /// Shows the HTTP proxy from when it is given it.
+    pub(super) proxy: ProxyFigures,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -33,9 +36,11 @@ pub(super) fn registry(figures: Figures) -> (Registry, Metrics) {
         http: HttpMetrics::new(&mut registry),
         reload: ReloadMetrics::new(&mut registry),
         relay: RelayFigures::default(),
+        proxy: ProxyFigures::default(),
     };
     registry.register_collector(Box::new(figures));
     registry.register_collector(Box::new(metrics.relay.clone()));
+    registry.register_collector(Box::new(metrics.proxy.clone()));
     (registry, metrics)
 }
 
@@ -53,6 +58,7 @@ pub fn reference() -> Result<String, std::fmt::Error> {
         certificate_expiry: Box::new(|| Some(0)),
     });
     registry.register_collector(Box::new(Sample));
+    registry.register_collector(Box::new(proxy_figures::Sample));
     admin::metrics::reference_markdown(&registry)
 }
 
