@@ -5,6 +5,7 @@
 //! and `fuzz_targets/` offers the same functions to cargo-fuzz.
 #![expect(clippy::panic, reason = "a target reports a broken promise by a panic")]
 
+pub mod ai;
 pub mod auth;
 pub mod config;
 pub mod edge;
@@ -43,6 +44,8 @@ pub const TARGETS: &[Target] = &[
     ("route_json", config::route_json),
     ("proxy_record", proxy::record),
     ("proxy_path", proxy::path),
+    ("sse", ai::sse),
+    ("ai_body", ai::body),
     ("proxy_header", edge::proxy_header),
     ("forwarded_for", edge::forwarded_for),
     ("percent_decoded", edge::percent_decoded),
