@@ -4,7 +4,6 @@
 //! second look-up can lead elsewhere; TLS asks for the name all the same.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +14,15 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::guarded::{self, Forbidden};
+use super::guarded::Forbidden;
 use super::{Origin, Scheme, Stream, Versions};
 
-pub(super) use tls::{TlsClients, TlsConfig};
+use names::Names;
+use tls::TlsConfig;
 
+pub(super) use tls::TlsClients;
+
+mod names;
 mod tls;
 
 /// Why there is no connection. Clones share their cause.
@@ -109,75 +112,66 @@ pub(super) struct Dialled {
     pub(super) is_http2: bool,
 }
 
-/// Connects to an origin.
-pub(super) async fn open(
-    origin: &Origin,
-    tls: &TlsConfig,
+/// Connects to one origin.
+#[derive(Debug)]
+pub(super) struct Dialler {
+    origin: Arc<Origin>,
+    names: Names,
+    tls: TlsConfig,
     tls_timeout: Duration,
     clock: Clock,
-) -> Result<Dialled, DialError> {
-    let tcp = timeout(origin.dial_timeout, connect(origin, clock))
-        .await
-        .map_err(|_| DialError::TimedOut)??;
-    match origin.scheme {
-        Scheme::Http => Ok(Dialled {
-            stream: Stream::Plain(tcp),
-            is_http2: origin.versions == Versions::Http2,
-        }),
-        Scheme::Https => timeout(tls_timeout, seal(origin, tls, tcp))
-            .await
-            .map_err(|_| DialError::TlsTimedOut)?,
-    }
 }
 
-async fn connect(origin: &Origin, clock: Clock) -> Result<TcpStream, DialError> {
-    let deadline = clock.elapsed() + origin.dial_timeout;
-    let addresses = resolve(origin).await?;
-    let mut last = DialError::TimedOut;
-    for (index, address) in addresses.iter().enumerate() {
-        // An address that does not answer leaves time for those after it.
-        let left = deadline.saturating_sub(clock.elapsed());
-        let tries = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        match timeout(left / tries, TcpStream::connect(address)).await {
-            Ok(Ok(tcp)) => {
-                prepare(&tcp).map_err(DialError::tcp)?;
-                return Ok(tcp);
+impl Dialler {
+    pub(super) fn new(
+        origin: Arc<Origin>,
+        tls: Arc<TlsClients>,
+        tls_timeout: Duration,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            origin,
+            names: Names::new(),
+            tls: TlsConfig::new(tls),
+            tls_timeout,
+            clock,
+        }
+    }
+
+    /// A new connection, within the dial timeout and that of the handshake.
+    pub(super) async fn open(&self) -> Result<Dialled, DialError> {
+        let tcp = timeout(self.origin.dial_timeout, self.connect())
+            .await
+            .map_err(|_| DialError::TimedOut)??;
+        match self.origin.scheme {
+            Scheme::Http => Ok(Dialled {
+                stream: Stream::Plain(tcp),
+                is_http2: self.origin.versions == Versions::Http2,
+            }),
+            Scheme::Https => timeout(self.tls_timeout, seal(&self.origin, &self.tls, tcp))
+                .await
+                .map_err(|_| DialError::TlsTimedOut)?,
+        }
+    }
+
+    async fn connect(&self) -> Result<TcpStream, DialError> {
+        let deadline = self.clock.elapsed() + self.origin.dial_timeout;
+        let addresses = self.names.resolve(&self.origin, self.clock).await?;
+        let mut last = DialError::TimedOut;
+        for (index, address) in addresses.iter().enumerate() {
+            // An address that does not answer leaves time for those after it.
+            let left = deadline.saturating_sub(self.clock.elapsed());
+            let tries = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+            match timeout(left / tries, TcpStream::connect(address)).await {
+                Ok(Ok(tcp)) => {
+                    prepare(&tcp).map_err(DialError::tcp)?;
+                    return Ok(tcp);
+                }
+                Ok(Err(error)) => last = DialError::tcp(error),
+                Err(_) => last = DialError::TimedOut,
             }
-            Ok(Err(error)) => last = DialError::tcp(error),
-            Err(_) => last = DialError::TimedOut,
         }
-    }
-    Err(last)
-}
-
-/// The addresses of an origin that may be connected to, at least one.
-async fn resolve(origin: &Origin) -> Result<Vec<SocketAddr>, DialError> {
-    guarded::check_name(&origin.host).map_err(DialError::Forbidden)?;
-    let mut forbidden = None;
-    let mut allowed = Vec::new();
-    let mut sort = |address: SocketAddr| {
-        let ip = address.ip();
-        match guarded::check(ip, origin.allow_private) {
-            Ok(()) if allowed.len() < ADDRESSES_MAX => allowed.push(address),
-            Ok(()) => {}
-            Err(reason) => forbidden = Some(reason),
-        }
-    };
-    if let Ok(ip) = origin.host.parse::<IpAddr>() {
-        sort(SocketAddr::new(ip, origin.port));
-    } else {
-        tokio::net::lookup_host((origin.host.as_str(), origin.port))
-            .await
-            .map_err(|error| DialError::NameUnknown(Arc::new(error)))?
-            .for_each(sort);
-    }
-    match forbidden {
-        Some(reason) if allowed.is_empty() => Err(DialError::Forbidden(reason)),
-        None if allowed.is_empty() => Err(DialError::NameUnknown(Arc::new(io::Error::new(
-            io::ErrorKind::NotFound,
-            "no addresses",
-        )))),
-        _ => Ok(allowed),
+        Err(last)
     }
 }
 
@@ -207,9 +201,6 @@ async fn seal(origin: &Origin, tls: &TlsConfig, tcp: TcpStream) -> Result<Dialle
         is_http2,
     })
 }
-
-/// Addresses of a name that are tried.
-const ADDRESSES_MAX: usize = 8;
 
 /// After how long without traffic the kernel asks whether the peer is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);

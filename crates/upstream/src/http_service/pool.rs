@@ -16,7 +16,7 @@ use std::time::Duration;
 use lifecycle::{Clock, Tasks};
 use tokio::sync::Notify;
 
-use super::dial::{self, DialError, Dialled, TlsClients, TlsConfig};
+use super::dial::{DialError, Dialled, Dialler, TlsClients};
 use super::{Origin, Scheme, Stream, Versions};
 use figures::Figures;
 use shelf::{Resting, Shelf, Speaks};
@@ -193,10 +193,15 @@ impl Shared {
         let is_known_place = shelves.keys().any(|known| {
             (known.scheme, &known.host, known.port) == (origin.scheme, &origin.host, origin.port)
         });
-        let tls = TlsConfig::new(Arc::clone(&self.tls));
+        let dialler = Dialler::new(
+            Arc::clone(origin),
+            Arc::clone(&self.tls),
+            self.settings.tls_timeout,
+            self.clock,
+        );
         let shelf = Arc::new(Shelf::new(
             Arc::clone(origin),
-            tls,
+            dialler,
             self.clock,
             Arc::clone(&self.figures),
             Arc::clone(&self.bell),
@@ -259,8 +264,7 @@ impl Shared {
     }
 
     async fn dial(&self, shelf: &Shelf) -> Result<Dialled, DialError> {
-        let tls_timeout = self.settings.tls_timeout;
-        let dialled = dial::open(&shelf.origin, &shelf.tls, tls_timeout, self.clock).await;
+        let dialled = shelf.dialler.open().await;
         match &dialled {
             Ok(_) => self.figures.note_connect(),
             Err(error) => self.figures.note_failure(error),

@@ -25,7 +25,7 @@ pub(crate) struct TlsClients {
 
 /// The settings of one origin, made when it is first connected to.
 #[derive(Debug)]
-pub(crate) struct TlsConfig {
+pub(super) struct TlsConfig {
     clients: Arc<TlsClients>,
     made: OnceLock<Arc<ClientConfig>>,
 }
@@ -72,7 +72,7 @@ impl TlsClients {
 }
 
 impl TlsConfig {
-    pub(crate) fn new(clients: Arc<TlsClients>) -> Self {
+    pub(super) fn new(clients: Arc<TlsClients>) -> Self {
         Self {
             clients,
             made: OnceLock::new(),

@@ -11,14 +11,14 @@ use tokio::sync::{Notify, watch};
 use super::figures::{Figures, Miss};
 use super::http2::Trunk;
 use super::learned::Learned;
-use super::{DialError, Http2Link, Stream, TlsConfig, millis};
+use super::{DialError, Dialler, Http2Link, Stream, millis};
 use crate::http_service::Origin;
 
 /// All that is kept of one origin.
 #[derive(Debug)]
 pub(super) struct Shelf {
     pub(super) origin: Arc<Origin>,
-    pub(super) tls: TlsConfig,
+    pub(super) dialler: Dialler,
     /// Rung when a stream of HTTP/2 ends, or a connection.
     pub(super) freed: Notify,
     pub(super) clock: Clock,
@@ -106,7 +106,7 @@ impl Wake for Watch {
 impl Shelf {
     pub(super) fn new(
         origin: Arc<Origin>,
-        tls: TlsConfig,
+        dialler: Dialler,
         clock: Clock,
         figures: Arc<Figures>,
         bell: Arc<Notify>,
@@ -118,7 +118,7 @@ impl Shelf {
         });
         Self {
             origin,
-            tls,
+            dialler,
             freed: Notify::new(),
             clock,
             figures,
@@ -170,7 +170,7 @@ impl Shelf {
 
     /// Lays a connection down, unless it is of no more use; tells whether it did.
     pub(super) fn put(&self, mut resting: Resting, cap: usize) -> bool {
-        let now_ms = self.clock.mono_ms();
+        let now_ms = resting.since_ms;
         if cap == 0 || self.origin.idle_timeout.is_zero() || resting.dies_ms <= now_ms {
             return false;
         }
