@@ -39,7 +39,7 @@ const SCHEMA_LOCK: i64 = 0x7469_6465;
 
 /// Set on each new PostgreSQL connection: a lost client must not hold the others up.
 const POSTGRES_SETUP: &str = "SET statement_timeout = '5s'; SET lock_timeout = '5s'; \
-     SET idle_in_transaction_session_timeout = '10s'";
+     SET idle_in_transaction_session_timeout = '10s'; SET client_min_messages = warning";
 
 /// Set on the connection that writes to a SQLite file. `FULL`: a commit is synced.
 const SQLITE_WRITER_SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
@@ -257,8 +257,12 @@ fn busy(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code & 0xff == SQLITE_BUSY)
 }
 
-/// Makes the file, readable by its owner only; what SQLite puts beside it takes its mode.
+/// Makes the file and its folder, the file readable by its owner only; what SQLite puts
+/// beside it takes its mode.
 fn create_private(path: &Path) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
     let mut options = OpenOptions::new();
     options.create(true).append(true);
     #[cfg(unix)]

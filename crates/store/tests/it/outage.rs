@@ -41,6 +41,7 @@ async fn file_that_is_no_database_is_refused() {
     let Location::Sqlite(path) = place.location() else {
         panic!("the place is a file");
     };
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, "routes: []\n".repeat(100)).unwrap();
     let refused = Store::open(&place.location(), None, &Tasks::new()).await;
     let said = refused.unwrap_err().to_string();
@@ -53,11 +54,11 @@ async fn file_that_is_no_database_is_refused() {
 }
 
 #[tokio::test]
-async fn missing_folder_and_server_are_named() {
+async fn impossible_folder_and_missing_server_are_named() {
     for (location, named) in [
         (
-            "sqlite:/nowhere/at/all/store.db",
-            "/nowhere/at/all/store.db",
+            "sqlite:/dev/null/at/all/store.db",
+            "/dev/null/at/all/store.db",
         ),
         ("postgres://u:hunter2@127.0.0.1:1/d", "refused"),
     ] {

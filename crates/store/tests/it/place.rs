@@ -15,7 +15,7 @@ use testkit::services::Postgres;
 /// An empty database.
 pub(crate) struct Place {
     pub(crate) url: String,
-    pub(crate) folder: TempDir,
+    _folder: TempDir,
     _server: Option<Arc<Postgres>>,
 }
 
@@ -27,10 +27,10 @@ impl Place {
     pub(crate) fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         // A path that needs escaping in a URL.
-        let url = format!("sqlite:{}/a ?#%41é.db", folder.path().display());
+        let url = format!("sqlite:{}/new/a ?#%41é.db", folder.path().display());
         Self {
             url,
-            folder,
+            _folder: folder,
             _server: None,
         }
     }
@@ -47,7 +47,7 @@ impl Place {
         let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         Self {
             url: server.database(&name).unwrap(),
-            folder: tempfile::tempdir().unwrap(),
+            _folder: tempfile::tempdir().unwrap(),
             _server: Some(server),
         }
     }

@@ -1,6 +1,6 @@
 //! Secrets and their keys.
 
-use store::{GLOBAL, Keys, MASK, SECRET_MAX, StoreError};
+use store::{GLOBAL, Keys, Location, MASK, SECRET_MAX, StoreError};
 
 use crate::place::{Place, author, key, key_text};
 
@@ -61,9 +61,14 @@ pub(crate) async fn secrets_are_shown_to_nobody(place: &Place) {
     assert!(matches!(gone, Err(StoreError::NotFound)));
     assert_eq!(store.secrets().await.unwrap().len(), 1);
     assert_eq!(store.snapshot().await.unwrap().revision, 4);
-    store.close().await;
-    for file in std::fs::read_dir(place.folder.path()).unwrap() {
-        let path = file.unwrap().path();
+    // Of a file: also the log beside it.
+    let Location::Sqlite(file) = place.location() else {
+        return;
+    };
+    let files = std::fs::read_dir(file.parent().unwrap()).unwrap();
+    let paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    assert_eq!(paths.len(), 3);
+    for path in paths {
         let bytes = std::fs::read(&path).unwrap();
         assert!(!bytes.windows(7).any(|window| window == b"hunter2"));
         #[cfg(unix)]
