@@ -17,6 +17,7 @@ pub(super) struct Load {
     ready: Ready,
     connections: Vec<Connection>,
     keys: Vec<u64>,
+    buffer: Vec<u8>,
     /// Answers that were none: another status, a short body, a closed connection.
     pub(super) errors: u64,
     pub(super) first_error: Option<String>,
@@ -52,6 +53,7 @@ impl Load {
             ready: Ready::new()?,
             connections: Vec::with_capacity(connections),
             keys: Vec::new(),
+            buffer: vec![0; 8 * 1024],
             errors: 0,
             first_error: None,
             reopened: 0,
@@ -133,7 +135,7 @@ impl Load {
         self.ready.wait(timeout, &mut keys)?;
         for &key in &keys {
             let key = usize::try_from(key)?;
-            match self.connections[key].read() {
+            match self.connections[key].read(&mut self.buffer) {
                 Ok(true) => done.push(key),
                 Ok(false) => {}
                 Err(error) => {
@@ -172,9 +174,8 @@ impl Load {
 
 impl Connection {
     /// Reads what came; whether the answer is whole.
-    fn read(&mut self) -> anyhow::Result<bool> {
-        let mut buffer = [0; 8 * 1024];
-        let length = match self.stream.read(&mut buffer) {
+    fn read(&mut self, buffer: &mut [u8]) -> anyhow::Result<bool> {
+        let length = match self.stream.read(buffer) {
             Ok(0) => bail!("connection was closed"),
             Ok(length) => length,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),

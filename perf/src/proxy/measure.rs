@@ -201,7 +201,7 @@ fn open(
     let cpu = proc::cpu_seconds(origin.pid)? + proc::cpu_seconds_of_thread()?;
     let open = open_loop::run(&mut load, rate, plan.duration)?;
     let cpu = proc::cpu_seconds(origin.pid)? + proc::cpu_seconds_of_thread()? - cpu;
-    let busy = 100.0 * cpu / plan.duration.as_secs_f64();
+    let busy = 100.0 * cpu / open.elapsed.as_secs_f64();
     void.when(busy > 80.0, || {
         format!("generator and origin were busy for {busy:.0} % of the open loop")
     });

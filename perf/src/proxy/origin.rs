@@ -112,6 +112,7 @@ struct Service {
     accepted: u64,
     requests: u64,
     answer: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
 struct Connection {
@@ -140,6 +141,7 @@ impl Service {
             accepted: 0,
             requests: 0,
             answer,
+            buffer: vec![0; 16 * 1024],
         })
     }
 
@@ -187,8 +189,8 @@ impl Service {
         let Some(connection) = self.connections.get_mut(key).and_then(Option::as_mut) else {
             return;
         };
-        let mut buffer = [0; 16 * 1024];
-        let read = match connection.stream.read(&mut buffer) {
+        let buffer = &mut self.buffer;
+        let read = match connection.stream.read(buffer) {
             Ok(0) => return self.close(key),
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return,
