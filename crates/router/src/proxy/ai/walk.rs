@@ -404,8 +404,8 @@ impl Held {
     fn extend(&mut self, run: &[u8]) {
         let room = self.bytes.get_mut(self.len..).unwrap_or_default();
         let taken = run.len().min(room.len());
-        for (place, byte) in room.iter_mut().zip(run) {
-            *place = *byte;
+        if let (Some(room), Some(run)) = (room.get_mut(..taken), run.get(..taken)) {
+            room.copy_from_slice(run);
         }
         self.len += taken;
         self.is_cut |= taken < run.len();
