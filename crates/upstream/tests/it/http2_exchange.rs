@@ -281,12 +281,15 @@ async fn a_body_goes_as_fast_as_the_server_takes_it() {
         answer = &mut waiting => panic!("{answer:?}"),
     };
     assert_eq!(first.len(), 1_000);
-    let pause = tokio::time::sleep(Duration::from_millis(20));
-    tokio::select! {
-        _ = body.data() => panic!("the window is used up"),
-        answer = &mut waiting => panic!("{answer:?}"),
-        () = pause => {}
-    }
+    // The window is used up.
+    let more = async {
+        tokio::select! {
+            part = body.data() => panic!("{part:?}"),
+            answer = &mut waiting => panic!("{answer:?}"),
+        }
+    };
+    let more = tokio::time::timeout(Duration::from_millis(20), more).await;
+    assert!(more.is_err());
     body.flow_control().release_capacity(1_000).unwrap();
     let drain = async {
         let mut received = 1_000;

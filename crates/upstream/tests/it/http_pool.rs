@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lifecycle::Clock;
 use testkit::certificate::Certificate;
 use tokio::net::{TcpListener, TcpStream};
 use upstream::http_service::{DialError, Forbidden, Link, Miss, Origin, Stream, Versions};
@@ -130,7 +131,10 @@ async fn the_connection_that_rested_longest_makes_room() {
     );
     a.put_back();
     // Time is told in milliseconds.
-    tokio::time::sleep(Duration::from_millis(2)).await;
+    let clock = Clock::start();
+    while clock.mono_ms() < 2 {
+        tokio::task::yield_now().await;
+    }
     b.put_back();
     c.put_back();
     let figures = bench.pool.figures();

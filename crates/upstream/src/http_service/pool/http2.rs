@@ -151,14 +151,19 @@ impl Shared {
                     continue;
                 }
             };
-            let landing = attempt.wait_for(Option::is_some).await;
-            match landing.as_deref() {
-                Ok(Some(Err(error))) => return Err(error.clone()),
-                Ok(_) => {}
+            let landing = match attempt.wait_for(Option::is_some).await {
+                Ok(landing) => landing.clone(),
                 Err(_) => {
                     shelf.landed(None);
                     return Err(DialError::Stopping);
                 }
+            };
+            if let Some(Err(error)) = landing {
+                if !shelf.has_http2() {
+                    return Err(error);
+                }
+                // There are connections; they are only all in use.
+                freed.await;
             }
         }
     }

@@ -252,6 +252,10 @@ impl Shelf {
         }
     }
 
+    pub(super) fn has_http2(&self) -> bool {
+        !self.lock().http2.is_empty()
+    }
+
     pub(super) fn speaks(&self) -> Speaks {
         self.lock().speaks
     }
