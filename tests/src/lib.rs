@@ -14,4 +14,5 @@ pub mod drain;
 pub mod kill;
 pub mod openclaw;
 pub mod reload;
+pub mod schemathesis;
 pub mod stratix;

@@ -29,6 +29,33 @@ pub(crate) fn install(report: &mut Report, rivals: bool) {
     }
 }
 
+/// Where what is not installed for the whole machine lies.
+pub(crate) fn services_folder() -> anyhow::Result<std::path::PathBuf> {
+    suites::services_folder()
+}
+
+/// Python with what makes environments of its own.
+pub(crate) fn python_environments() -> anyhow::Result<()> {
+    let is_there = || run::output("python3 -m ensurepip --version").is_ok();
+    if is_there() {
+        return Ok(());
+    }
+    println!("    missing: python3-venv");
+    apt_get(&["update", "-qq"])?;
+    apt_get(&[
+        "install",
+        "-y",
+        "-qq",
+        "--no-install-recommends",
+        "python3-venv",
+    ])?;
+    ensure!(
+        is_there(),
+        "python3 makes no environments after the installation"
+    );
+    Ok(())
+}
+
 /// The first Chromium-like browser on the path.
 pub(crate) fn browser() -> Option<&'static str> {
     ["chromium", "chromium-browser", "google-chrome"]

@@ -16,6 +16,7 @@ mod house;
 mod kill;
 mod openclaw;
 mod run;
+mod schemathesis;
 mod suites;
 
 use std::process::ExitCode;
@@ -39,7 +40,7 @@ enum Command {
         #[arg(long)]
         rivals: bool,
     },
-    /// Installs what is missing, then runs the Rust tests and the JavaScript SDK suite
+    /// Installs what is missing, then runs the Rust tests, the JavaScript SDK suite and Schemathesis
     Test,
     /// Runs the JavaScript SDK suite and the examples of the documents only
     Sdk,
@@ -49,6 +50,8 @@ enum Command {
     Autobahn(autobahn::Arguments),
     /// Runs the relay against a real OpenClaw gateway from npm, with a stub for its model
     Openclaw,
+    /// Tries the admin API of a real gateway against its OpenAPI document (Schemathesis, from PyPI)
+    Schemathesis,
     /// Kills the gateway a thousand times under load; what it acknowledged must all arrive
     Kill(kill::Arguments),
     /// Checks the house rules only (seconds, no build)
@@ -70,6 +73,7 @@ fn main() -> anyhow::Result<ExitCode> {
             });
         }
         Command::Openclaw => openclaw::run(&mut report),
+        Command::Schemathesis => schemathesis::run(&mut report),
         Command::Kill(arguments) => return kill::run(&arguments),
         Command::House => house::check(&mut report),
     }

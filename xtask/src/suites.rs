@@ -1,4 +1,5 @@
-//! The tests: Rust's own, and the official JavaScript SDK against the built gateway.
+//! The tests: Rust's own, and against the built gateway the official JavaScript SDK and
+//! Schemathesis.
 
 use std::path::PathBuf;
 
@@ -6,6 +7,7 @@ use anyhow::{Context, ensure};
 
 use crate::deps;
 use crate::run::{self, Counts, Report};
+use crate::schemathesis;
 
 /// Installs what is missing, builds the gateway, runs every test.
 pub(crate) fn run(report: &mut Report) {
@@ -13,6 +15,7 @@ pub(crate) fn run(report: &mut Report) {
     if build(report) {
         report.counted("Rust tests: unit, crate, end to end, docs", rust_tests);
         report.counted(SDK_SUITE, sdk_suite);
+        schemathesis::step(report);
     }
 }
 

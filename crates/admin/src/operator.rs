@@ -11,7 +11,7 @@ mod relay;
 mod revocations;
 mod secrets;
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use axum::Router;
@@ -21,8 +21,8 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub(crate) use guard::{Actor, Admission, TokenGuard};
 
@@ -334,6 +334,41 @@ async fn body_of<C, T: DeserializeOwned>(shared: &Shared<C>, body: Body) -> Resu
     let body = read_body(body, limit).await.map_err(Refusal::Body)?;
     serde_json::from_slice(&body).map_err(|error| Refusal::Malformed(error.to_string()))
 }
+
+/// A whole number of a body. `7.0` is one as well: JSON does not tell it from `7`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Whole(u64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct WholeVisitor;
+        impl Visitor<'_> for WholeVisitor {
+            type Value = Whole;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a whole number from 0 to 9007199254740991")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Whole, E> {
+                match number <= WHOLE_MAX {
+                    true => Ok(Whole(number)),
+                    false => Err(E::invalid_value(de::Unexpected::Unsigned(number), &self)),
+                }
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole, E> {
+                match number.fract() == 0.0 && (0.0..=WHOLE_MAX as f64).contains(&number) {
+                    true => Ok(Whole(number as u64)),
+                    false => Err(E::invalid_value(de::Unexpected::Float(number), &self)),
+                }
+            }
+        }
+        input.deserialize_any(WholeVisitor)
+    }
+}
+
+/// Up to here every whole number is one in each language that reads JSON.
+const WHOLE_MAX: u64 = (1 << 53) - 1;
 
 /// One line for each change: who did what to what, and whether it worked.
 pub(crate) fn audit<T, E: Display>(

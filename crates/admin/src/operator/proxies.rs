@@ -6,7 +6,7 @@ use axum::http::{StatusCode, header};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::{Refusal, actor, audit, body_of, json, query};
+use super::{Refusal, Whole, actor, audit, body_of, json, query};
 use crate::control::{Control, Operator, Proxies, ProxyChange, ProxyError};
 use crate::records::{Record, expected, is_id, tag, time};
 use crate::router::Shared;
@@ -75,7 +75,7 @@ pub(super) async fn history<C: Operator>(control: &C, head: &Parts) -> Result<Re
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rollback {
-    version: u64,
+    version: Whole,
 }
 
 pub(super) async fn rollback<C: Control + Operator>(
@@ -86,7 +86,9 @@ pub(super) async fn rollback<C: Control + Operator>(
     let proxies = proxies_of(&*shared.control)?;
     let id = id_of(head)?;
     let expected = expected(&head.headers).map_err(Refusal::Malformed)?;
-    let Rollback { version } = body_of(shared, body).await?;
+    let Rollback {
+        version: Whole(version),
+    } = body_of(shared, body).await?;
     if version == 0 {
         return Err(Refusal::Malformed("versions begin with 1".to_owned()));
     }

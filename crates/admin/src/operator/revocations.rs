@@ -6,9 +6,9 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Refusal, audit, body_of, json, query};
+use super::{Refusal, Whole, audit, body_of, json, query};
 use crate::control::{
     Control, Operator, Revocation, RevocationExpiry, RevocationRequest, RevokedSubject,
 };
@@ -29,18 +29,30 @@ pub(super) async fn list<C: Operator>(control: &C) -> Result<Response, Refusal> 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct New {
+    #[serde(default, deserialize_with = "present")]
     user: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     token_id: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     expires_in: Option<Span>,
-    expires_at: Option<u64>,
+    #[serde(default, deserialize_with = "present")]
+    expires_at: Option<Whole>,
+    #[serde(default, deserialize_with = "present")]
     reason: Option<String>,
+}
+
+/// A field that is there has a value: `null` is a mistake and not as good as absent.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    input: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(input).map(Some)
 }
 
 /// Seconds, or a duration with its unit.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Span {
-    Seconds(u64),
+    Seconds(Whole),
     Text(String),
 }
 
@@ -59,14 +71,14 @@ pub(super) async fn add<C: Control + Operator>(
     let subject = subject(user, token_id)?;
     if reason
         .as_ref()
-        .is_some_and(|reason| reason.len() > REASON_BYTES_MAX)
+        .is_some_and(|reason| reason.chars().count() > REASON_CHARS_MAX)
     {
-        return Err(malformed("reason must be at most 256 bytes"));
+        return Err(malformed("reason must be at most 256 characters"));
     }
     let expiry = match (expires_in, expires_at) {
         (None, None) => RevocationExpiry::Default,
         (Some(span), None) => RevocationExpiry::In(span.duration()?),
-        (None, Some(at)) => RevocationExpiry::At(at),
+        (None, Some(Whole(at))) => RevocationExpiry::At(at),
         (Some(_), Some(_)) => return Err(malformed("give expires_in or expires_at, not both")),
     };
     let text = match &reason {
@@ -121,7 +133,7 @@ fn subject(user: Option<String>, token_id: Option<String>) -> Result<RevokedSubj
 impl Span {
     fn duration(self) -> Result<Duration, Refusal> {
         let duration = match self {
-            Self::Seconds(seconds) => Some(Duration::from_secs(seconds)),
+            Self::Seconds(Whole(seconds)) => Some(Duration::from_secs(seconds)),
             Self::Text(text) => protocol::duration::parse(&text),
         };
         duration
@@ -163,4 +175,4 @@ impl<'a> From<&'a Revocation> for Shape<'a> {
     }
 }
 
-const REASON_BYTES_MAX: usize = 256;
+const REASON_CHARS_MAX: usize = 256;

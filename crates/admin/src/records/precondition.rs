@@ -3,7 +3,8 @@
 use axum::http::{HeaderMap, header};
 
 /// The version that a request wants to change; `None` if any will do: without the field,
-/// or with `*`. One version in quotes is understood, as the `ETag` of an answer has it.
+/// or with `*`. One version is understood, in quotes as the `ETag` of an answer has it, or
+/// without.
 pub(crate) fn expected(headers: &HeaderMap) -> Result<Option<u64>, String> {
     let mut values = headers.get_all(header::IF_MATCH).iter();
     let Some(value) = values.next() else {
@@ -14,9 +15,11 @@ pub(crate) fn expected(headers: &HeaderMap) -> Result<Option<u64>, String> {
         if value == "*" {
             return Ok(None);
         }
-        let inner = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
-        let digits = inner.filter(|v| v.bytes().all(|byte| byte.is_ascii_digit()));
-        if let Some(version) = digits.and_then(|digits| digits.parse().ok()) {
+        let quoted = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
+        let digits = quoted.unwrap_or(value);
+        if digits.bytes().all(|byte| byte.is_ascii_digit())
+            && let Ok(version) = digits.parse()
+        {
             return Ok(Some(version));
         }
     }
@@ -37,13 +40,14 @@ mod tests {
     }
 
     #[test]
-    fn one_version_in_quotes_or_a_star_is_understood() {
+    fn one_version_or_a_star_is_understood() {
         assert_eq!(of(&[]), Ok(None));
         assert_eq!(of(&["*"]), Ok(None));
         assert_eq!(of(&["\"7\""]), Ok(Some(7)));
+        assert_eq!(of(&["7"]), Ok(Some(7)));
         for wrong in [
             "",
-            "7",
+            "+7",
             "\"\"",
             "\"x\"",
             "W/\"7\"",

@@ -240,7 +240,7 @@ impl Operator for Fake {
         self.note(format!("revoke {} {:?}", request.subject, request.expiry));
         let expires_at = match request.expiry {
             RevocationExpiry::Default => 9_000,
-            RevocationExpiry::In(duration) => 1_000 + duration.as_secs(),
+            RevocationExpiry::In(duration) => duration.as_secs().saturating_add(1_000),
             RevocationExpiry::At(at) if at < 1_000 => {
                 return Err(OperatorError::Refused(
                     "expires_at is in the past".to_owned(),

@@ -103,6 +103,8 @@ async fn a_record_goes_back_to_an_older_version_as_a_new_one() {
         (r#"{"version":9}"#, 404),
         (r#"{"version":0}"#, 400),
         (r#"{"version":"2"}"#, 400),
+        (r#"{"version":1.5}"#, 400),
+        (r#"{"version":2.0}"#, 200),
         (r#"{"version":2,"path":"/-/z"}"#, 400),
         ("{}", 400),
     ] {

@@ -125,7 +125,7 @@ async fn a_change_of_a_version_that_is_gone_is_refused() {
     assert_error(&stale, 412, "Record has changed: its version is 1.");
     let stale = server.operate_if("\"7\"", "DELETE", &one, "").await;
     assert_eq!(stale.status, 412);
-    for wrong in ["7", "W/\"1\"", "\"x\""] {
+    for wrong in ["x", "W/\"1\"", "\"x\""] {
         let answer = server.operate_if(wrong, "PATCH", &one, "{}").await;
         assert_eq!(answer.status, 400, "{wrong}");
         let words = "If-Match must be one version in quotes, as ETag has it, or *.";
