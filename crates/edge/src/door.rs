@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use lifecycle::CancellationToken;
 
 use crate::live;
 
@@ -21,7 +23,7 @@ pub struct Door {
     rate_by_address: Mutex<HashMap<IpAddr, Bucket>>,
     rate_refusals: AtomicU64,
     resident: AtomicU64,
-    is_closed: AtomicBool,
+    closing: CancellationToken,
 }
 
 /// Why a client is not let in.
@@ -110,7 +112,7 @@ impl Door {
         if !live.addresses.admits(address) {
             return Err(Refusal::Address);
         }
-        if self.is_closed.load(Ordering::Relaxed) {
+        if self.is_closed() {
             return Err(Refusal::Draining);
         }
         if self.is_out_of_memory(door.memory) {
@@ -146,7 +148,17 @@ impl Door {
 
     /// Lets nobody in any more: sockets that were accepted before may still ask.
     pub fn close(&self) {
-        self.is_closed.store(true, Ordering::Relaxed);
+        self.closing.cancel();
+    }
+
+    /// Whether nobody is let in any more.
+    pub fn is_closed(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    /// Waits until nobody is let in any more.
+    pub async fn closed(&self) {
+        self.closing.cancelled().await;
     }
 
     /// Whether the process uses more than `limit` bytes (0: no limit).

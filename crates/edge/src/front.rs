@@ -1,35 +1,41 @@
 //! From an accepted socket to a client's connection.
 //!
 //! This part runs on the background runtime, one task per socket, with deadlines:
-//! PROXY header, TLS, request head. hyper parses the requests; what becomes a
-//! WebSocket leaves hyper and the runtime for good and moves to a worker. So a flood
-//! of handshakes competes with other handshakes, not with the fan-out.
+//! PROXY header, TLS, request head. Each head is checked by `http1`, which refuses what
+//! two parsers might read differently. Requests for the HTTP proxy are served by the
+//! task of their connection; all others are lent to hyper (`gatekeeper`), as is HTTP/2.
+//! What becomes a WebSocket leaves hyper and the runtime for good and moves to a worker.
+//! So a flood of handshakes competes with other handshakes, not with the fan-out.
 
 mod address;
+mod alarm;
+mod caller;
+mod client;
 mod emulation;
+mod gatekeeper;
+mod http2;
 mod origin;
 mod pages;
+mod proxied;
+mod pump;
 mod relay;
 mod reply;
 mod routes;
+mod serve;
 mod socket;
 mod websocket;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ::router::proxy::Proxy;
 use ::router::relay::Relay;
 use bytes::Bytes;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use lifecycle::{CancellationToken, Clock, Tasks};
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -57,6 +63,10 @@ pub struct Front {
     pub fleet: Arc<Fleet>,
     /// The way to agents, if there is one.
     pub relay: Option<Arc<Relay>>,
+    /// The way to HTTP services, if there is one.
+    pub proxy: Option<Arc<Proxy>>,
+    /// Whose administrator's token it is, if it is one.
+    pub superuser: Superuser,
     /// Which application stands at the bare paths; `None` is the gateway itself.
     pub root: Option<Root>,
     /// Settings in force.
@@ -76,6 +86,9 @@ pub struct Front {
     /// Handshakes under way at once.
     pub handshakes_pending: usize,
 }
+
+/// Tells the name of an administrator's token.
+pub type Superuser = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// An application at the bare paths of a listener, as in its seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,89 +238,18 @@ impl Front {
         });
         match prepared.await {
             Ok(Some((stream, client))) => {
-                self.serve_http(Unstalled::new(stream, deadline), client, handshake)
-                    .await;
+                let is_http2 = stream.has_chosen_http2();
+                self.serve_connection(
+                    Unstalled::new(stream, deadline),
+                    client,
+                    is_http2,
+                    handshake,
+                )
+                .await;
             }
             Ok(None) => {}
             Err(_elapsed) => self.metrics.refused("handshake_timeout"),
         }
-    }
-
-    async fn serve_http(self: Arc<Self>, stream: Unstalled, client: IpAddr, handshake: Handshake) {
-        let live = self.current.load_full();
-        let peer = Peer {
-            address: client,
-            handshake: Arc::new(Mutex::new(Some(handshake))),
-        };
-        let service_peer = peer.clone();
-        let front = Arc::clone(&self);
-        let service = service_fn(move |request| {
-            let (front, peer) = (Arc::clone(&front), service_peer.clone());
-            async move {
-                drop(
-                    peer.handshake
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .take(),
-                );
-                Ok::<_, std::convert::Infallible>(routes::answer(front, peer, request).await)
-            }
-        });
-        let mut connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(live.door.handshake_timeout)
-            .max_buf_size(live.door.header_size.max(8_192))
-            .max_headers(live.door.headers)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        let stopping = self.tasks.stopping();
-        let first = tokio::select! {
-            served = &mut connection => Some(served),
-            () = stopping.cancelled() => None,
-        };
-        let served = match first {
-            Some(served) => served,
-            // A socket that rests between two requests must not hold up the end.
-            None => {
-                Pin::new(&mut connection).graceful_shutdown();
-                (&mut connection).await
-            }
-        };
-        let Err(error) = served else { return };
-        let asked_before = peer
-            .handshake
-            .lock()
-            .is_ok_and(|handshake| handshake.is_none());
-        let reason = refusal_of(&error);
-        if asked_before && reason == "connection_lost" {
-            // It went away in the middle of an answer: that refuses nothing.
-            tracing::debug!(%error, "connection was lost");
-            return;
-        }
-        if error.is_timeout()
-            && let Some(parts) = connection.into_parts()
-        {
-            if asked_before && parts.read_buf.is_empty() {
-                // It rested between two requests: that refuses nothing.
-                return;
-            }
-            say_too_slow(parts.io.into_inner(), live.door.handshake_timeout).await;
-        }
-        self.metrics.refused(reason);
-        tracing::debug!(%error, reason, "request was refused");
-    }
-}
-
-/// Tells a client that its request head took too long; hyper hangs up without a word.
-async fn say_too_slow(mut stream: Unstalled, deadline: Duration) {
-    const ANSWER: &[u8] =
-        b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-    let said = tokio::time::timeout(deadline, async {
-        stream.write_all(ANSWER).await?;
-        stream.shutdown().await
-    });
-    if let Ok(Err(error)) = said.await {
-        tracing::debug!(%error, "client did not hear that it was too slow");
     }
 }
 

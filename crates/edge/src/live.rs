@@ -34,6 +34,8 @@ pub struct Live {
     pub emulation_body_max: usize,
     /// Checks tokens.
     pub verifier: Arc<Verifier>,
+    /// Clients that speak HTTP.
+    pub proxy: Http,
     /// The relay's own dialect and REST, if the relay is on.
     pub relay: Option<Relay>,
     /// Mints tokens for the playground, if the demo is on.
@@ -103,6 +105,35 @@ pub struct Relay {
     pub slow_patience: Duration,
     /// Checks the signatures of messages; `None` asks for none and reads none.
     pub signatures: Option<Arc<Signatures>>,
+}
+
+/// Clients that speak HTTP.
+#[derive(Debug, Clone, Copy)]
+pub struct Http {
+    /// How long a connection may rest between two requests.
+    pub keep_alive: Duration,
+    /// How long a request's body may make no progress, in milliseconds.
+    pub body_patience_ms: u64,
+    /// HTTP/2, if it is spoken.
+    pub http2: Option<Http2>,
+}
+
+/// Limits of a connection of HTTP/2.
+#[derive(Debug, Clone, Copy)]
+pub struct Http2 {
+    /// Streams at once.
+    pub streams: u32,
+    /// Bytes of a request's fields.
+    pub header_list: u32,
+    /// Streams that were reset before they were served, and wait to be forgotten.
+    pub pending_resets: usize,
+    /// Streams that we reset because of the client's mistakes; one more ends the
+    /// connection.
+    pub local_resets: usize,
+    /// After how much silence a client is asked whether it is still there.
+    pub ping_after: Duration,
+    /// How long the answer to that may take.
+    pub ping_timeout: Duration,
 }
 
 /// Caps and rates at the door; 0 means no limit.

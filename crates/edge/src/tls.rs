@@ -76,12 +76,19 @@ pub enum TlsError {
     Exhausted,
 }
 
-/// The TLS settings of a listener: TLS 1.2 and 1.3 by aws-lc-rs, HTTP/1.1 by ALPN.
+/// HTTP/2 in ALPN.
+pub(crate) const ALPN_HTTP2: &[u8] = b"h2";
+
+/// The TLS settings of a listener: TLS 1.2 and 1.3 by aws-lc-rs, HTTP/1.1 by ALPN, and
+/// before it HTTP/2 where that is spoken.
 ///
 /// No session is stored here; those who come back bring their own ticket, sealed with
 /// keys that change every six hours. It spares half of a reconnection's work when
 /// everybody comes back at once. One ticket per connection.
-pub fn server_config(certificates: Arc<CertificateStore>) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn server_config(
+    certificates: Arc<CertificateStore>,
+    with_http2: bool,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
@@ -89,6 +96,9 @@ pub fn server_config(certificates: Arc<CertificateStore>) -> Result<Arc<ServerCo
         .with_no_client_auth()
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if with_http2 {
+        config.alpn_protocols.insert(0, ALPN_HTTP2.to_vec());
+    }
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Setup)?;
     config.send_tls13_tickets = 1;

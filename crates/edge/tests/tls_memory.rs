@@ -36,7 +36,7 @@ fn a_resting_connection_holds_little() {
     std::fs::write(&cert_path, parameters.self_signed(&key).unwrap().pem()).unwrap();
     std::fs::write(&key_path, key.serialize_pem()).unwrap();
     let store = Arc::new(CertificateStore::load(&cert_path, &key_path).unwrap());
-    let config = server_config(store).unwrap();
+    let config = server_config(store, false).unwrap();
 
     let mut roots = RootCertStore::empty();
     let certificate = rustls::pki_types::CertificateDer::from_pem_file(&cert_path).unwrap();

@@ -11,6 +11,7 @@ mod live;
 mod looseness;
 mod memory;
 mod metrics;
+mod proxy;
 mod proxy_figures;
 mod relay;
 mod relay_figures;
@@ -41,7 +42,7 @@ use tracing::{error, info, warn};
 use crate::config::{Config, Loaded, ProxyProtocol};
 use crate::logging::Logging;
 use crate::reload::{Outcome, Reloader, Source};
-use control::Gateway;
+use control::{Gateway, proxies};
 use figures::Figures;
 use listeners::Bound;
 use metrics::Metrics;
@@ -84,12 +85,17 @@ pub enum AssemblyError {
 
 /// Serves until told to stop.
 pub fn run(source: Source, loaded: Loaded, logging: Logging) -> Result<(), AssemblyError> {
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    let runtime = lifecycle::background_runtime(threads).map_err(AssemblyError::Runtime)?;
+    let runtime =
+        lifecycle::background_runtime(background_threads()).map_err(AssemblyError::Runtime)?;
     let served = runtime.block_on(serve(source, loaded, logging));
     // Whoever still runs has had its grace.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
+}
+
+/// Threads of the runtime for everything but resting connections.
+fn background_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), AssemblyError> {
@@ -100,6 +106,12 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
     parts.relay = relay::start(&loaded.config, &parts.bus, parts.clock).await?;
     if let Some(running) = &parts.relay {
         parts.metrics.relay.show(&running.relay);
+    }
+    let config_now = Arc::new(ArcSwap::from_pointee(loaded.config.clone()));
+    parts.proxy =
+        proxy::start(&config_now, parts.clock, &parts.tasks, background_threads()).await?;
+    if let Some(running) = &parts.proxy {
+        parts.metrics.proxy.show(&running.proxy);
     }
     let parts = parts;
     looseness::warn_of(&loaded.config, None);
@@ -134,7 +146,18 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
             .map(|running| Arc::clone(&running.relay)),
         current: Arc::clone(&parts.current),
         revocations: Arc::clone(&parts.revocations),
-        config: ArcSwap::from(reloader.running()),
+        proxy: parts.proxy.as_ref().map(|running| proxies::Desk {
+            proxy: Arc::clone(&running.proxy),
+            store: running.store.clone(),
+            config: Arc::clone(&config_now),
+            installed: running.installed(),
+            clock: parts.clock,
+            metrics: {
+                let figures = parts.metrics.proxy.clone();
+                Arc::new(move || figures.contract_text())
+            },
+        }),
+        config: config_now,
         reload: reloader.handle(),
         drain: drain_asked.clone(),
         clock: parts.clock,
@@ -149,6 +172,9 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
         listeners.admin,
     );
     spawn_upkeep(&parts, &fleet);
+    if let Some(running) = &parts.proxy {
+        running.spawn(&parts.tasks, parts.clock);
+    }
     spawn_reload(&parts, reloader, hangups, &gateway, &settings, logging);
     parts.readiness.advance(Stage::Ready);
     info!("{welcome}");
@@ -202,6 +228,7 @@ struct Parts {
     door: Arc<Door>,
     bus: Arc<MemoryBus>,
     relay: Option<relay::Running>,
+    proxy: Option<proxy::Running>,
     revocations: Arc<Revocations>,
     admin_tokens: Arc<AdminTokens>,
     metrics: Metrics,
@@ -245,6 +272,7 @@ fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
         door: Arc::new(Door::default()),
         bus,
         relay: None,
+        proxy: None,
         revocations,
         admin_tokens: Arc::new(admin_tokens),
         metrics,
@@ -280,6 +308,14 @@ impl Parts {
         Arc::new(Front {
             fleet: Arc::clone(fleet),
             relay: self.relay(),
+            proxy: self
+                .proxy
+                .as_ref()
+                .map(|running| Arc::clone(&running.proxy)),
+            superuser: {
+                let tokens = Arc::clone(&self.admin_tokens);
+                Arc::new(move |presented| tokens.check(presented))
+            },
             root,
             current: Arc::clone(&self.current),
             door: Arc::clone(&self.door),
@@ -373,6 +409,7 @@ fn spawn_reload(
     let (clock, node) = (parts.clock, parts.node.clone());
     let certificates = parts.certificates.clone();
     let running = parts.relay.clone();
+    let proxy = parts.proxy.clone();
     let apply = move |config: Arc<Config>| {
         // Whatever may fail comes first; from the swap on nothing does.
         let before = current.load_full();
@@ -389,7 +426,10 @@ fn spawn_reload(
         }
         settings.store(Arc::new(live::admin_settings(&config)));
         logging.set_levels(&config.log);
-        gateway.config.store(config);
+        gateway.config.store(Arc::clone(&config));
+        if let Some(proxy) = &proxy {
+            proxy.reconfigure(&config);
+        }
         Ok(())
     };
     let metrics = parts.metrics.reload.clone();

@@ -44,9 +44,7 @@ pub use listen::{
     Access, AdminListener, Listeners, MainListener, Network, NetworkError, OriginError, OriginRule,
     ProxyProtocol, RelayListener, Tls,
 };
-pub use proxy::{
-    AccessLog, FileRoutes, Proxy, ProxyHttp2, ProxyPool, Variables, WrittenRoute,
-};
+pub use proxy::{AccessLog, FileRoutes, Proxy, ProxyHttp2, ProxyPool, Variables, WrittenRoute};
 pub use relay::{
     Ack, AgentAuth, AgentProtocol, AgentRate, AuthMode, Breaker, Buffer, BufferKind, ClientAuth,
     ClientRate, DataEncoding, History, NatsBuffer, Overflow, Rates, RedisBuffer, Relay, Retries,

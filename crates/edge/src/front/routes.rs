@@ -21,7 +21,9 @@ pub(super) struct Asked {
 /// Answers one request.
 pub(super) async fn answer(front: Arc<Front>, mut peer: Peer, request: Request<Incoming>) -> Reply {
     let live = front.current.load_full();
-    peer.address = address::forwarded_for(request.headers(), peer.address, &live.addresses);
+    let hops = request.headers().get_all("x-forwarded-for");
+    let hops = hops.iter().map(|value| value.to_str().unwrap_or("?"));
+    peer.address = address::forwarded_for(hops, peer.address, &live.addresses);
     let asked = Asked {
         front,
         live,

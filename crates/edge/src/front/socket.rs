@@ -1,6 +1,6 @@
 //! An accepted socket, with bytes that were read too early put back in front.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -63,6 +63,76 @@ impl Unstalled {
     }
 }
 
+impl Stream {
+    /// The client has chosen HTTP/2 in its TLS handshake.
+    pub(crate) fn has_chosen_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.state().has_chosen_http2(),
+        }
+    }
+}
+
+/// A stream with what was taken from it back in front.
+pub(crate) struct Rewound {
+    early: Bytes,
+    stream: Unstalled,
+}
+
+impl Rewound {
+    pub(crate) fn new(early: Bytes, stream: Unstalled) -> Self {
+        Self { early, stream }
+    }
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.early.has_remaining() {
+            let part = this
+                .early
+                .split_to(this.early.len().min(buffer.remaining()));
+            buffer.put_slice(&part);
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
 impl AsyncRead for Unstalled {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -82,6 +152,27 @@ impl AsyncWrite for Unstalled {
         let this = self.get_mut();
         let poll = Pin::new(&mut this.stream).poll_write(cx, bytes);
         this.judge(cx, poll)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let poll = match &mut this.stream {
+            Stream::Plain(socket) => Pin::new(&mut socket.tcp).poll_write_vectored(cx, parts),
+            // Sealed parts are copied anyway: the first one goes.
+            Stream::Tls(stream) => {
+                let first = parts.iter().find(|part| !part.is_empty());
+                Pin::new(stream).poll_write(cx, first.map_or(&[][..], |part| part))
+            }
+        };
+        this.judge(cx, poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        matches!(self.stream, Stream::Plain(_))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

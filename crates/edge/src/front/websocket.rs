@@ -17,10 +17,11 @@ use protocol::session::Transport;
 use router::{Flavor, Framing};
 use websocket::{DeflateParams, handshake};
 
+use super::gatekeeper::Gatekeeper;
 use super::origin;
 use super::reply::{self, Reply};
 use super::routes::{Asked, query, refuse};
-use super::socket::{Stream, Unstalled};
+use super::socket::Stream;
 use crate::door::Pass;
 use crate::fleet::Fleet;
 use crate::worker::arrival::{Arrival, Socket};
@@ -319,10 +320,12 @@ fn switching(accept: &str, protocol: Option<&str>, extensions: Option<String>) -
 /// Takes the connection out of hyper and the runtime.
 fn into_socket(upgraded: hyper::upgrade::Upgraded) -> std::io::Result<(Socket, Bytes)> {
     let parts = upgraded
-        .downcast::<TokioIo<Unstalled>>()
+        .downcast::<TokioIo<Gatekeeper>>()
         .map_err(|_| std::io::Error::other("upgraded connection is of another kind"))?;
     let mut early = parts.read_buf.to_vec();
-    match parts.io.into_inner().into_stream() {
+    let (stream, input, _) = parts.io.into_inner().into_parts();
+    early.extend_from_slice(&input);
+    match stream.into_stream() {
         Stream::Plain(socket) => {
             early.extend_from_slice(&socket.early);
             Ok((Socket::Tcp(socket.tcp.into_std()?), early.into()))

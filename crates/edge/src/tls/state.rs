@@ -139,6 +139,11 @@ impl TlsState {
         self.connection.is_handshaking()
     }
 
+    /// Whether HTTP/2 was agreed on (ALPN).
+    pub fn has_chosen_http2(&self) -> bool {
+        self.connection.alpn_protocol() == Some(super::ALPN_HTTP2)
+    }
+
     /// Whether the peer, too, sees the handshake as done whatever we still have to send.
     /// In TLS 1.2 the last word is the server's.
     pub(super) fn awaits_nothing(&self) -> bool {

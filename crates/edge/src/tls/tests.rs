@@ -31,7 +31,7 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         write_certificate(folder.path(), 2050);
         let store = Arc::new(store(folder.path()).unwrap());
-        let config = server_config(Arc::clone(&store)).unwrap();
+        let config = server_config(Arc::clone(&store), false).unwrap();
         Self {
             folder,
             store,

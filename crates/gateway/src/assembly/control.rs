@@ -1,5 +1,6 @@
 //! What the admin face asks, carried out on fleet, bus and relay.
 
+pub(super) mod proxies;
 pub(super) mod relay;
 
 use std::collections::{BTreeMap, HashSet};
@@ -46,7 +47,9 @@ pub(super) struct Gateway {
     pub(super) relay: Option<Arc<Relay>>,
     pub(super) current: Current,
     pub(super) revocations: Arc<Revocations>,
-    pub(super) config: ArcSwap<Config>,
+    /// `None` if it is off.
+    pub(super) proxy: Option<proxies::Desk>,
+    pub(super) config: Arc<ArcSwap<Config>>,
     pub(super) reload: ReloadHandle,
     pub(super) drain: CancellationToken,
     pub(super) clock: Clock,
@@ -301,10 +304,10 @@ impl Gateway {
 
 impl Operator for Gateway {
     type Relay = relay::Desk;
-    type Proxies = std::convert::Infallible;
+    type Proxies = proxies::Desk;
 
-    fn proxies(&self) -> Option<std::convert::Infallible> {
-        None
+    fn proxies(&self) -> Option<proxies::Desk> {
+        self.proxy.clone()
     }
 
     fn relay(&self) -> Option<relay::Desk> {

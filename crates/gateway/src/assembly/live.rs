@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use admin::{ApiKeys, ErrorMode as ApiErrorMode};
 use auth::{KeySets, Verifier};
-use edge::live::{Addresses, DemoToken, Door, Fixed, Live, WebSocket};
+use edge::live::{Addresses, DemoToken, Door, Fixed, Http, Http2, Live, WebSocket};
 use lifecycle::Clock;
 use protocol::session;
 use protocol::settings::Namespaces;
@@ -91,10 +91,31 @@ pub(super) fn live(
             .then_some(config.sse.max_request_body_size),
         emulation_body_max: config.emulation.max_request_body_size,
         verifier: Arc::new(verifier),
+        proxy: http(config),
         relay: relay::live(config, signatures),
         demo: config.demo.is_on().then(|| demo_tokens(config, clock)),
     })
 }
+
+fn http(config: &Config) -> Http {
+    let proxy = &config.proxy;
+    Http {
+        keep_alive: proxy.keep_alive,
+        body_patience_ms: u64::try_from(proxy.body_timeout.as_millis()).unwrap_or(u64::MAX),
+        http2: proxy.http2.enabled.then_some(Http2 {
+            streams: proxy.http2.streams,
+            header_list: proxy.http2.header_list_size,
+            pending_resets: proxy.http2.resets_pending,
+            local_resets: proxy.http2.resets_by_error,
+            ping_after: HTTP2_PING_AFTER,
+            ping_timeout: HTTP2_PING_TIMEOUT,
+        }),
+    }
+}
+
+/// A client of HTTP/2 that is silent for so long is asked whether it is still there.
+const HTTP2_PING_AFTER: Duration = Duration::from_secs(30);
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn websocket(config: &Config) -> WebSocket {
     let websocket = &config.websocket;

@@ -24,10 +24,14 @@ struct Listener {
 
 impl Certificates {
     pub(super) fn load(config: &Config) -> Result<Self, String> {
-        let load = |tls: &Option<Tls>| tls.as_ref().map(Listener::load).transpose();
+        let load = |tls: &Option<Tls>, with_http2| {
+            tls.as_ref()
+                .map(|files| Listener::load(files, with_http2))
+                .transpose()
+        };
         Ok(Self {
-            main: load(&config.listeners.main.tls)?,
-            admin: load(&config.listeners.admin.tls)?,
+            main: load(&config.listeners.main.tls, config.proxy.http2.enabled)?,
+            admin: load(&config.listeners.admin.tls, false)?,
         })
     }
 
@@ -69,11 +73,12 @@ impl Certificates {
 }
 
 impl Listener {
-    fn load(files: &Tls) -> Result<Self, String> {
+    fn load(files: &Tls, with_http2: bool) -> Result<Self, String> {
         let store = CertificateStore::load(&files.certificate, &files.key)
             .map_err(|error| chain(&error))?;
         let store = Arc::new(store);
-        let config = tls::server_config(Arc::clone(&store)).map_err(|error| chain(&error))?;
+        let config =
+            tls::server_config(Arc::clone(&store), with_http2).map_err(|error| chain(&error))?;
         Ok(Self {
             files: files.clone(),
             store,

@@ -14,9 +14,9 @@ use upstream::http_service::{DialError, Exchange, ExchangeError, Link};
 use super::ai::{Meter, Prices, Shape, Usage, micro_cost};
 use super::answer::{Answer, Body};
 use super::endpoints::Picked;
-use super::outcome::{Connection, Ended, Phase};
 use super::metered::Metered;
 use super::outbound::{self, Origin};
+use super::outcome::{Connection, Ended, Phase};
 use super::refusal::Refusal;
 use super::replay::{Replay, Replaying};
 use super::route::Route;
@@ -25,7 +25,7 @@ use super::streaming::Streaming;
 use super::trace::Trace;
 use super::tunnel::Tunnel;
 use super::upgrade::{self, Upgrade};
-use super::{Caller, Proxy};
+use super::{Caller, ConcurrencyMode, Proxy};
 
 /// A request as the edge hands it in.
 #[derive(Debug)]
@@ -140,7 +140,11 @@ impl Call<'_> {
                 Ok(Err(failure)) => failure,
                 Err(refusal) => return Err(refusal),
             };
-            if let Failure::Exchange { error: ExchangeError::Client(gone), .. } = failure {
+            if let Failure::Exchange {
+                error: ExchangeError::Client(gone),
+                ..
+            } = failure
+            {
                 return Err(gone.into());
             }
             // A connection that had been closed while it rested says nothing about the
@@ -191,7 +195,7 @@ impl Call<'_> {
             micro_cost(&most, Prices::of(ai)),
         )?;
         let spending = Arc::clone(&proxy.spending);
-        self.held.metered = Some(Metered::new(ai, ask, charge, spending));
+        self.held.metered = Some(Metered::new(ai, ask, Some(charge), spending));
         Ok(())
     }
 
@@ -231,7 +235,12 @@ impl Call<'_> {
             let picked = route.endpoints.pick(now, self.held.proxy.draw(), avoid)?;
             self.held.picked = Some(picked);
         }
-        let Some(endpoint) = self.held.picked.as_ref().and_then(|picked| picked.endpoint()) else {
+        let Some(endpoint) = self
+            .held
+            .picked
+            .as_ref()
+            .and_then(|picked| picked.endpoint())
+        else {
             return Err(Refusal::Upstream("route has no upstream".to_owned()));
         };
         let endpoint = Arc::clone(endpoint);
@@ -287,7 +296,10 @@ impl Call<'_> {
             return Ok(answered);
         }
         let clock = self.held.proxy.clock;
-        let due_at = route.limits.first_byte_ms.map(|due_in| clock.mono_ms() + due_in);
+        let due_at = route
+            .limits
+            .first_byte_ms
+            .map(|due_in| clock.mono_ms() + due_in);
         let (replay, inflow) = (&mut self.replay, &mut *self.inflow);
         let exchange = &mut answered.exchange;
         let first = poll_fn(|cx| {
@@ -323,17 +335,17 @@ impl Call<'_> {
     }
 
     /// Waits for an answer's head, phase by phase.
-    async fn head_of(
-        &mut self,
-        mut exchange: Exchange,
-    ) -> Result<Answered, Failure> {
+    async fn head_of(&mut self, mut exchange: Exchange) -> Result<Answered, Failure> {
         let clock = self.held.proxy.clock;
         let header_ms = self.held.route.limits.header_ms;
         let total = self.deadline_ms;
         let (replay, inflow) = (&mut self.replay, &mut *self.inflow);
         let mut header_at = None;
         let answered = poll_fn(|cx| {
-            let mut body = Replaying { replay: &mut *replay, inflow: &mut *inflow };
+            let mut body = Replaying {
+                replay: &mut *replay,
+                inflow: &mut *inflow,
+            };
             if let Poll::Ready(answered) = exchange.poll_head(cx, &mut body) {
                 return Poll::Ready(answered.map_err(|error| Failure::Exchange {
                     is_stale: exchange.may_be_stale() && is_loss(&error),
@@ -354,7 +366,9 @@ impl Call<'_> {
         })
         .await;
         let story = &mut self.held.story;
-        story.answered = Some(clock.elapsed());
+        let now = clock.elapsed();
+        story.answered = Some(now);
+        self.sample(now, &answered);
         let head = answered?;
         let status = head.status;
         let answered = Answered {
@@ -371,6 +385,23 @@ impl Call<'_> {
             return Err(Failure::Overloaded(Box::new(answered)));
         }
         Ok(answered)
+    }
+
+    /// Shows the adaptive limit how long the upstream took, if there is one.
+    fn sample(&mut self, now: Duration, answered: &Result<ResponseHead, Failure>) {
+        let held = &mut *self.held;
+        if held.route.record.concurrency_mode != ConcurrencyMode::Adaptive {
+            return;
+        }
+        let verdict = match answered {
+            Ok(head) if head.status < 500 => Verdict::Success,
+            Ok(_) => Verdict::Failure,
+            Err(failure) => judge(failure).0,
+        };
+        let took = now.saturating_sub(held.story.connected.unwrap_or(now));
+        if let Some(permit) = &mut held.permit {
+            permit.sample(took, verdict);
+        }
     }
 
     /// Whether another try would do no harm, and may be afforded.
@@ -392,7 +423,10 @@ impl Call<'_> {
             return false;
         }
         // Decided and paid for before the wait.
-        self.held.permit.as_mut().is_some_and(|permit| permit.charge())
+        self.held
+            .permit
+            .as_mut()
+            .is_some_and(|permit| permit.charge())
     }
 
     /// Whether there is another try left, and something to send again.
@@ -470,6 +504,7 @@ impl Call<'_> {
             first,
         } = answered;
         let is_stream = is_event_stream(&head);
+        let status = head.status;
         if head.status >= 500 {
             self.held.settle(Verdict::Failure, retry_after(&head));
         } else if is_stream || head.status == 101 {
@@ -508,7 +543,9 @@ impl Call<'_> {
         } else {
             self.deadline_ms
         };
-        if let Some(metered) = &mut self.held.metered {
+        if status < 400
+            && let Some(metered) = &mut self.held.metered
+        {
             metered.begins(is_stream);
         }
         let streaming = Streaming::new(
@@ -603,7 +640,10 @@ fn retry_after(head: &ResponseHead) -> Option<Duration> {
     if let Some(ms) = head.fields.get_named("retry-after-ms").and_then(number) {
         return from(ms / 1_000.0);
     }
-    head.fields.get(Known::RetryAfter).and_then(number).and_then(from)
+    head.fields
+        .get(Known::RetryAfter)
+        .and_then(number)
+        .and_then(from)
 }
 
 /// Takes out what ends here, and says of event streams that nobody may hold them up.

@@ -78,7 +78,10 @@ impl Endpoints {
         let known = before.map_or(&[][..], |before| &before.list);
         if let Some(before) = before
             && specs.len() == known.len()
-            && specs.iter().zip(known).all(|(spec, known)| *spec == known.spec)
+            && specs
+                .iter()
+                .zip(known)
+                .all(|(spec, known)| *spec == known.spec)
         {
             return Arc::clone(before);
         }
@@ -208,7 +211,10 @@ impl Endpoint {
                 versions: Versions::Http1,
                 ..Origin::clone(&spec.origin)
             }),
-            breaker: spec.breaker.clone().map(|settings| Mutex::new(Breaker::new(settings))),
+            breaker: spec
+                .breaker
+                .clone()
+                .map(|settings| Mutex::new(Breaker::new(settings))),
             opened: AtomicU64::new(0),
             spec,
         }
@@ -240,7 +246,11 @@ impl Endpoint {
         match transition {
             Some(Transition::Opened(span)) => {
                 self.opened.fetch_add(1, Ordering::Relaxed);
-                warn!(upstream = self.name, open_ms = span.as_millis(), "breaker opened");
+                warn!(
+                    upstream = self.name,
+                    open_ms = span.as_millis(),
+                    "breaker opened"
+                );
             }
             Some(Transition::Closed) => info!(upstream = self.name, "breaker closed"),
             None => {}

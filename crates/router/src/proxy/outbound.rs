@@ -166,7 +166,10 @@ mod tests {
 
     #[test]
     fn the_prefix_goes_and_the_query_stays() {
-        assert_eq!(at("/-/openai/v1/chat?a=b%20c", true, ""), "/v1/chat?a=b%20c");
+        assert_eq!(
+            at("/-/openai/v1/chat?a=b%20c", true, ""),
+            "/v1/chat?a=b%20c"
+        );
         assert_eq!(at("/-/openai", true, ""), "/");
         assert_eq!(at("/-/openai?x", true, "/base"), "/base?x");
         assert_eq!(at("/-/openai/x", true, "/base"), "/base/x");
@@ -233,10 +236,21 @@ mod tests {
             "authorization: Bearer ours\r\nconnection: x-one, close\r\nx-one: 1\r\nte: trailers\r\naccept-encoding: gzip\r\nx-two: 2\r\n",
         );
         rewrite(&mut head, from(false), true);
-        let names: Vec<_> = head.fields.iter().map(|field| field.name.to_owned()).collect();
+        let names: Vec<_> = head
+            .fields
+            .iter()
+            .map(|field| field.name.to_owned())
+            .collect();
         assert_eq!(
             names,
-            ["x-two", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "via"]
+            [
+                "x-two",
+                "x-forwarded-for",
+                "x-forwarded-host",
+                "x-forwarded-proto",
+                "forwarded",
+                "via"
+            ]
         );
     }
 }

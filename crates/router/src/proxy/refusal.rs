@@ -131,8 +131,7 @@ impl Refusal {
     pub fn said(&self, dialect: Option<AiDialect>) -> Said {
         let status = self.status();
         let error = |error: &str, details: &str| json!({"error": error, "details": details});
-        let plain =
-            |message: &str| json!({"data": {}, "message": message, "status": status});
+        let plain = |message: &str| json!({"data": {}, "message": message, "status": status});
         let body = match self {
             Self::Unauthenticated => plain("Authentication required."),
             Self::Denied => plain("Access denied."),
@@ -148,10 +147,9 @@ impl Refusal {
                 "Too Many Requests",
                 "AI Engine is at capacity, please retry later",
             ),
-            Self::Budget { which, .. } => error(
-                "Too Many Requests",
-                &format!("budget is spent: {which}"),
-            ),
+            Self::Budget { which, .. } => {
+                error("Too Many Requests", &format!("budget is spent: {which}"))
+            }
             Self::BreakerOpen { .. } => error(
                 "Service Unavailable",
                 "Circuit breaker is open, upstream service is experiencing issues",
@@ -199,7 +197,9 @@ impl From<policy::Refusal> for Refusal {
     fn from(refusal: policy::Refusal) -> Self {
         let retry_after = refusal.retry_after();
         match refusal {
-            policy::Refusal::DeadlinePassed => Self::TimedOut { phase: Phase::Total },
+            policy::Refusal::DeadlinePassed => Self::TimedOut {
+                phase: Phase::Total,
+            },
             policy::Refusal::BreakerOpen { .. }
             | policy::Refusal::ProbeTaken
             | policy::Refusal::Recovering { .. } => Self::BreakerOpen { retry_after },

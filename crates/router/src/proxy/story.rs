@@ -7,12 +7,12 @@ use http1::RequestHead;
 use policy::{BreakerState, Verdict};
 use upstream::guard::Permit;
 
-use super::endpoints::{Endpoint, Picked};
-use super::outbound::Origin;
-use super::route::Route;
 use super::access_log::Line;
+use super::endpoints::{Endpoint, Picked};
 use super::metered::{Metered, Spent};
+use super::outbound::Origin;
 use super::outcome::{Connection, Decider, Ended, Outcome};
+use super::route::Route;
 use super::trace::Trace;
 use super::{Caller, Proxy};
 
@@ -93,9 +93,7 @@ impl Story {
 
     /// What it has come to, now that it is over.
     fn outcome(&self, now: Duration, ended: Ended, spent: Option<&Spent>) -> Outcome {
-        let since = |from: Option<Duration>, to: Option<Duration>| {
-            Some(to?.saturating_sub(from?))
-        };
+        let since = |from: Option<Duration>, to: Option<Duration>| Some(to?.saturating_sub(from?));
         let upstream = since(self.connected, self.answered);
         let connect = since(self.try_begun, self.connected)
             .filter(|_| matches!(self.connection, Some(Connection::Fresh(_))));
@@ -157,7 +155,10 @@ impl Held {
         self.picked = None;
         self.permit = None;
         let spent = self.metered.take().map(Metered::settle);
-        let outcome = self.story.outcome(self.proxy.clock.elapsed(), how, spent.as_ref());
+        let outcome = self
+            .story
+            .outcome(self.proxy.clock.elapsed(), how, spent.as_ref());
+        let concurrent = self.route.figures.active();
         self.route.figures.finish(&outcome);
         if let Some(log) = &*self.proxy.log.load() {
             let story = &self.story;
@@ -166,8 +167,11 @@ impl Held {
                 proxy_name: &self.route.label,
                 method: story.method.as_str(),
                 path: story.target.path(),
-                upstream: story.endpoint.as_ref().map_or("", |endpoint| &endpoint.name),
-                concurrent: self.route.figures.active(),
+                upstream: story
+                    .endpoint
+                    .as_ref()
+                    .map_or("", |endpoint| &endpoint.name),
+                concurrent,
                 circuit_state: match story.breaker {
                     BreakerState::Closed => "closed",
                     BreakerState::Open { .. } => "open",

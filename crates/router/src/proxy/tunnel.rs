@@ -47,7 +47,9 @@ impl AsyncRead for Tunnel {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.early.has_remaining() {
-            let part = this.early.split_to(this.early.len().min(buffer.remaining()));
+            let part = this
+                .early
+                .split_to(this.early.len().min(buffer.remaining()));
             buffer.put_slice(&part);
             this.held.passed(part.len());
             return Poll::Ready(Ok(()));

@@ -1,0 +1,59 @@
+//! One timer for all deadlines of a connection.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Sleep;
+
+/// Rings when the earliest deadline that was asked about has come, or earlier.
+///
+/// Nearly every deadline is met, so setting and clearing a timer for each would be work
+/// for nothing. This one stays set while later deadlines are asked about, and is looked
+/// at again when it rings.
+#[derive(Debug, Default)]
+pub(super) struct Alarm {
+    set: Option<Pin<Box<Sleep>>>,
+    /// Milliseconds of the clock at which it rings.
+    rings_ms: u64,
+}
+
+impl Alarm {
+    /// Ready once the clock shows `at`; until then the task is woken by then.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: u64, at: u64) -> Poll<()> {
+        if now >= at {
+            return Poll::Ready(());
+        }
+        let is_set = self.set.is_some() && now < self.rings_ms && self.rings_ms <= at;
+        if is_set {
+            return Poll::Pending;
+        }
+        let sleep = match &mut self.set {
+            Some(sleep) => {
+                // The old deadline stands for its moment on the clock.
+                let moved = if at >= self.rings_ms {
+                    sleep.deadline() + Duration::from_millis(at - self.rings_ms)
+                } else {
+                    let sooner = Duration::from_millis(self.rings_ms - at);
+                    sleep
+                        .deadline()
+                        .checked_sub(sooner)
+                        .unwrap_or(sleep.deadline())
+                };
+                sleep.as_mut().reset(moved);
+                sleep
+            }
+            set @ None => set.insert(Box::pin(tokio::time::sleep(Duration::from_millis(
+                at - now,
+            )))),
+        };
+        self.rings_ms = at;
+        // It may be due by its own reckoning, which is finer than milliseconds.
+        if sleep.as_mut().poll(cx).is_ready() {
+            self.set = None;
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
