@@ -4,7 +4,6 @@
 //! wrong with them is the proxy's business; this crate adds the id, the times and the
 //! version, and answers in the shapes of the contract.
 
-use std::convert::Infallible;
 use std::fmt;
 
 use serde::Serialize;
@@ -302,83 +301,4 @@ pub struct ProxyEndpoint {
     pub in_flight: u64,
     /// The request could go there now.
     pub eligible: bool,
-}
-
-/// A gateway that has no proxy.
-impl Proxies for Infallible {
-    async fn list(&self) -> Result<Vec<ProxyRecord>, ProxyError> {
-        match *self {}
-    }
-
-    async fn get(&self, _: &str) -> Result<ProxyRecord, ProxyError> {
-        match *self {}
-    }
-
-    async fn create(&self, _: &str, _: Map<String, Value>) -> Result<ProxyRecord, ProxyError> {
-        match *self {}
-    }
-
-    async fn patch(
-        &self,
-        _: &str,
-        _: &str,
-        _: Option<u64>,
-        _: Map<String, Value>,
-    ) -> Result<ProxyRecord, ProxyError> {
-        match *self {}
-    }
-
-    async fn delete(&self, _: &str, _: &str, _: Option<u64>) -> Result<(), ProxyError> {
-        match *self {}
-    }
-
-    async fn history(
-        &self,
-        _: &str,
-        _: Option<u64>,
-        _: usize,
-    ) -> Result<Vec<ProxyChange>, ProxyError> {
-        match *self {}
-    }
-
-    async fn rollback(
-        &self,
-        _: &str,
-        _: &str,
-        _: u64,
-        _: Option<u64>,
-    ) -> Result<ProxyRecord, ProxyError> {
-        match *self {}
-    }
-
-    async fn explain(
-        &self,
-        _: &str,
-        _: &str,
-        _: Option<&str>,
-    ) -> Result<ProxyExplanation, ProxyError> {
-        match *self {}
-    }
-
-    async fn secrets(&self) -> Result<Vec<ProxySecret>, ProxyError> {
-        match *self {}
-    }
-
-    async fn put_secret(
-        &self,
-        _: &str,
-        _: &str,
-        _: &str,
-        _: SecretValue,
-    ) -> Result<(), ProxyError> {
-        match *self {}
-    }
-
-    async fn delete_secret(&self, _: &str, _: &str, _: &str) -> Result<(), ProxyError> {
-        match *self {}
-    }
-
-    fn metrics(&self) -> Option<String> {
-        match *self {}
-    }
 }
