@@ -13,6 +13,7 @@ pub mod config;
 pub mod drain;
 pub mod kill;
 pub mod openclaw;
+pub mod proxy;
 pub mod reload;
 pub mod schemathesis;
 pub mod stratix;
