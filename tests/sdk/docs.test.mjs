@@ -4,6 +4,8 @@
 // ```sh    is run by bash in one folder per page; a ```json after it is what it prints ("…" is anything)
 // ```js    is run by Node and must end by itself
 //
+// Ports of `BEHIND` stand for servers that a page may take to be there.
+//
 // ```console shows a terminal and is not run.
 
 import assert from 'node:assert/strict';
@@ -17,12 +19,19 @@ import { after, before, describe, test } from 'node:test';
 
 import { endSoon, within } from './events.mjs';
 import { Gateway } from './gateway.mjs';
+import { startModel, startService } from './upstream.mjs';
 
 const root = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const OPTIONS = { timeout: 30_000 };
 
-/** Where the examples' own agent listens. */
-const AGENT_PORT = '8021';
+/** What the examples find at these ports; each page has its own. */
+const BEHIND = {
+  // Of the examples' own agent.
+  8021: freePort,
+  8031: () => startService('one'),
+  8032: () => startService('two'),
+  8041: startModel,
+};
 
 /** The fenced blocks of a page with their line numbers. */
 function blocks(page) {
@@ -43,13 +52,13 @@ function fits(expected, actual) {
   return Object.keys(expected).every((key) => fits(expected[key], actual[key]));
 }
 
-/** A port that was free a moment ago. */
+/** A port that was free a moment ago, and nothing at it. */
 async function freePort() {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address();
   await new Promise((resolve) => server.close(resolve));
-  return String(port);
+  return { port: String(port), close() {} };
 }
 
 /** Runs a program in the page's folder; resolves to what it prints, rejects unless it exits with 0. */
@@ -79,23 +88,28 @@ for (const page of ['README.md', ...guides.map((name) => `docs/guide/${name}`)])
     const configuration = all.find(({ kind }) => kind === 'yaml')?.code ?? null;
     const env = configuration === null ? { TIDEGATE_HTTP_API_KEY: 'tour-key' } : {};
     const gateway = new Gateway(configuration, env);
-    let agentPort;
+    const behind = {};
+    const upstreams = (code) => code.replaceAll(/\b80[234]\d\b/g, (port) => behind[port]?.port ?? port);
     const here = (code) =>
-      code
+      upstreams(code)
         .replaceAll('127.0.0.1:8000', gateway.address.main)
-        .replaceAll('127.0.0.1:8001', gateway.address.admin)
-        .replaceAll(AGENT_PORT, agentPort);
+        .replaceAll('127.0.0.1:8001', gateway.address.admin);
 
     before(async () => {
-      agentPort = await freePort();
-      gateway.config = configuration?.replaceAll(AGENT_PORT, agentPort) ?? null;
+      for (const [port, start] of Object.entries(BEHIND)) {
+        if (all.some(({ code }) => code.includes(port))) behind[port] = await start();
+      }
+      gateway.config = configuration === null ? null : upstreams(configuration);
       symlinkSync(root('tests/sdk/node_modules'), join(gateway.folder, 'node_modules'));
       const certificate = 'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2';
       const names = '-subj /CN=localhost -keyout key.pem -out certificate.pem';
       await output(gateway, 'openssl', `${certificate} ${names}`.split(' '));
       await gateway.start();
     });
-    after(() => gateway.remove());
+    after(async () => {
+      await gateway.remove();
+      for (const server of Object.values(behind)) server.close();
+    });
 
     all.forEach(({ kind, code, line }, index) => {
       if (kind === 'yaml') {
@@ -108,8 +122,8 @@ for (const page of ['README.md', ...guides.map((name) => `docs/guide/${name}`)])
         test(`line ${line}: the command works`, OPTIONS, async () => {
           const printed = await output(gateway, 'bash', ['-euo', 'pipefail', '-c', here(code)]);
           if (next?.kind !== 'json') return;
-          const [expected, actual] = [JSON.parse(next.code), JSON.parse(printed)];
-          assert.ok(fits(expected, actual), `${printed} instead of ${next.code}`);
+          const [expected, actual] = [JSON.parse(here(next.code)), JSON.parse(printed)];
+          assert.ok(fits(expected, actual), `${printed} instead of ${here(next.code)}`);
         });
       } else if (kind === 'js') {
         test(`line ${line}: the program runs`, OPTIONS, async () => {
