@@ -79,8 +79,8 @@ fn slowly<E: std::fmt::Debug>(
 }
 
 fn same_fields(fields: &Fields, others: &[httparse::Header<'_>]) {
-    let ours = fields.iter().map(|field| (field.name, field.value));
-    let theirs = others.iter().map(|field| (field.name, field.value));
+    let ours = fields.iter().map(|field| (field.name(), field.value));
+    let theirs = others.iter().map(|field| (field.name(), field.value));
     assert!(ours.eq(theirs), "{fields:?} and {others:?}");
 }
 
@@ -124,7 +124,7 @@ fn decoded(framing: Framing, data: &[u8], step: usize) -> Result<Read, BodyError
                 let trailers = trailers
                     .iter()
                     .flat_map(|fields| fields.iter())
-                    .map(|field| (field.name.to_owned(), field.value.to_vec()))
+                    .map(|field| (field.name().to_owned(), field.value.to_vec()))
                     .collect();
                 return Ok(Some((content, trailers, fed - buffer.len())));
             }

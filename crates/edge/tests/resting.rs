@@ -26,7 +26,7 @@ use bus::{MemoryBus, MemoryConfig};
 use edge::door::Door;
 use edge::fleet::{Crew, Fleet};
 use edge::front::{self, Front};
-use edge::live::{Addresses, Door as DoorSettings, Fixed, Live, WebSocket};
+use edge::live::{Addresses, Door as DoorSettings, Fixed, Http, Live, WebSocket};
 use edge::metrics::Metrics;
 use lifecycle::{CancellationToken, Clock, Tasks};
 use prometheus_client::registry::Registry;
@@ -182,6 +182,8 @@ fn serve(tasks: &Tasks, stop: &CancellationToken) -> (Arc<Fleet>, SocketAddr) {
     let address = listener.local_addr().unwrap();
     let front = Front {
         relay: None,
+        proxy: None,
+        superuser: Arc::new(|_| None),
         root: None,
         fleet: Arc::clone(&fleet),
         current,
@@ -213,6 +215,11 @@ fn live() -> Live {
     };
     Live {
         relay: None,
+        proxy: Http {
+            keep_alive: PATIENCE,
+            body_patience_ms: 1_000,
+            http2: None,
+        },
         session: Settings {
             stratix_pulse: protocol::dialect::Pulse {
                 interval: Duration::ZERO,

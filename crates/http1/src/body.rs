@@ -143,7 +143,7 @@ impl BodyDecoder {
         let limit = chunks::MOST_TRAILERS;
         let mut fields = section::fields(&block, 0, limit, Underscores::Allowed, |_, _, _| Ok(()))
             .map_err(|_| BodyError::Trailers)?;
-        fields.retain(|field| forward::may_trail(&field));
+        forward::strip_trailers(&mut fields);
         Ok(if fields.is_empty() {
             None
         } else {

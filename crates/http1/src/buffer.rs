@@ -7,8 +7,12 @@ use std::cell::RefCell;
 
 use bytes::BytesMut;
 
-/// Bytes that a buffer has room for when it is taken.
+/// Bytes that a fresh buffer has room for.
 pub const BUFFER_SIZE: usize = 32 * 1_024;
+
+/// A buffer with less room than that is renewed when it is taken: a message is small, and
+/// many of them fit in one behind the other while the ones before are still in use.
+const ROOM_MIN: usize = 8 * 1_024;
 
 /// Buffers that rest in each thread.
 const RESTING_MAX: usize = 64;
@@ -21,8 +25,10 @@ thread_local! {
 pub fn take_buffer() -> BytesMut {
     let rested = RESTING.with(|resting| resting.borrow_mut().pop());
     let mut buffer = rested.unwrap_or_default();
-    // Parts of it may still be on their way out; then this allocates anew.
-    buffer.reserve(BUFFER_SIZE);
+    if buffer.capacity() < ROOM_MIN {
+        // Where parts of it are still on their way out, this allocates anew.
+        buffer.reserve(BUFFER_SIZE);
+    }
     buffer
 }
 

@@ -21,9 +21,17 @@ pub struct Field<'a> {
     /// Which one, if the gateway has to know it.
     pub known: Known,
     /// As it was spelt.
-    pub name: &'a str,
+    name: &'a [u8],
     /// Without white space around it; never CR, LF or NUL.
     pub value: &'a [u8],
+}
+
+impl<'a> Field<'a> {
+    /// Its name, as it was spelt.
+    pub fn name(&self) -> &'a str {
+        // A token, which is ASCII. To look at that only here is quicker.
+        str::from_utf8(self.name).unwrap_or("")
+    }
 }
 
 /// A name or value that can't stand in a head.
@@ -250,7 +258,7 @@ impl Fields {
     /// The first value of a field that [`Known`] may not list; case does not matter.
     pub fn get_named(&self, name: &str) -> Option<&[u8]> {
         self.iter()
-            .find(|field| field.name.eq_ignore_ascii_case(name))
+            .find(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
             .map(|field| field.value)
     }
 
@@ -313,7 +321,7 @@ impl Fields {
     /// Puts a field in place of all of its name.
     pub fn set(&mut self, name: &str, value: &[u8]) -> Result<(), InvalidField> {
         match Known::of(name.as_bytes()) {
-            Known::Other => self.retain(|field| !field.name.eq_ignore_ascii_case(name)),
+            Known::Other => self.retain(|field| !field.name.eq_ignore_ascii_case(name.as_bytes())),
             known => self.remove(known),
         }
         self.push(name, value)
@@ -347,8 +355,7 @@ impl Fields {
             http::HeaderMap::try_with_capacity(self.list.len()).map_err(|_| InvalidField)?;
         for entry in &self.list {
             let field = self.field(entry);
-            let name =
-                http::HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| InvalidField)?;
+            let name = http::HeaderName::from_bytes(field.name).map_err(|_| InvalidField)?;
             let value = if entry.is_own {
                 http::HeaderValue::from_bytes(field.value)
             } else {
@@ -377,7 +384,7 @@ impl Fields {
 fn field_of<'a>(entry: &Entry, source: &'a [u8]) -> Field<'a> {
     Field {
         known: entry.known,
-        name: str::from_utf8(slice(source, &entry.name)).unwrap_or(""),
+        name: slice(source, &entry.name),
         value: slice(source, &entry.value),
     }
 }

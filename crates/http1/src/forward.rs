@@ -16,10 +16,10 @@ pub fn strip_hop_by_hop(fields: &mut Fields) {
     named.dedup();
     fields.retain(|field| {
         !field.known.is_hop_by_hop()
-            && !field.name.eq_ignore_ascii_case(HTTP2_SETTINGS)
+            && !field.name().eq_ignore_ascii_case(HTTP2_SETTINGS)
             && (named.is_empty()
                 || named
-                    .binary_search(&field.name.to_ascii_lowercase())
+                    .binary_search(&field.name().to_ascii_lowercase())
                     .is_err())
     });
 }
@@ -34,12 +34,23 @@ pub fn connection_tokens(fields: &Fields) -> impl Iterator<Item = &str> {
         .filter(|token| !token.is_empty())
 }
 
+/// Takes out of trailers what may not stand there (RFC 9110, 6.5.1).
+pub fn strip_trailers(fields: &mut Fields) {
+    fields.retain(|field| may_trail(&field));
+}
+
+/// The same for a request's trailers, of which names with `_` go too: in a head they are
+/// refused, as some servers take them for names with `-`.
+pub fn strip_request_trailers(fields: &mut Fields) {
+    fields.retain(|field| may_trail(&field) && !field.name().contains('_'));
+}
+
 /// Whether a field may stand among trailers (RFC 9110, 6.5.1): nothing that frames,
 /// routes, authenticates, names the client or says how to read the content.
-pub(crate) fn may_trail(field: &Field<'_>) -> bool {
+fn may_trail(field: &Field<'_>) -> bool {
     !field.known.is_hop_by_hop()
-        && !is_protected(field.known, field.name)
-        && !is_one_of(field.name, NEVER_TRAIL)
+        && !is_protected(field.known, field.name())
+        && !is_one_of(field.name(), NEVER_TRAIL)
 }
 
 /// Options that name no field, or one that is taken out anyway.

@@ -25,7 +25,7 @@ pub use body::{BodyDecoder, BodyError, Decoded, Framing};
 pub use boundary::Boundary;
 pub use buffer::{BUFFER_SIZE, give_back, take_buffer};
 pub use fields::{Field, Fields, InvalidField, Known};
-pub use forward::{connection_tokens, strip_hop_by_hop};
+pub use forward::{connection_tokens, strip_hop_by_hop, strip_request_trailers, strip_trailers};
 pub use head::{RequestHead, ResponseHead, Target, Version};
 pub use inflow::{Chunk, Gone, Inflow};
 pub use outgoing::Outgoing;

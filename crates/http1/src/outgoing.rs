@@ -39,7 +39,10 @@ impl Outgoing {
 
     /// Where heads and ends are written; only while there is room.
     pub fn copied(&mut self) -> &mut BytesMut {
-        debug_assert!(self.large.is_empty(), "it would overtake a part of the body");
+        debug_assert!(
+            self.large.is_empty(),
+            "it would overtake a part of the body"
+        );
         &mut self.copied
     }
 

@@ -113,12 +113,15 @@ pub fn request(buffer: &mut BytesMut, limits: &Limits) -> Result<Option<RequestH
         return Ok(None);
     };
     let longest_line = limits.target.saturating_add(LONGEST_METHOD + AROUND_TARGET);
-    let Some(end) = section::end(buffer, start, limits.head)? else {
+    let end = section::end(buffer, start, limits.head);
+    let Ok(Some(end)) = end else {
         let line = buffer.get(start..).unwrap_or_default();
-        if line.len() > longest_line && memchr::memchr(b'\n', line).is_none() {
+        let too_long = longest_line.saturating_add(1).min(limits.head);
+        let line = line.get(..too_long).unwrap_or(line);
+        if line.len() == too_long && memchr::memchr(b'\n', line).is_none() {
             return Err(Reject::TargetTooLong);
         }
-        return Ok(None);
+        return end.map(|_| None);
     };
     buffer.advance(start);
     let block = buffer.split_to(end - start).freeze();

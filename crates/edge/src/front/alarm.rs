@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use lifecycle::Clock;
 use tokio::time::Sleep;
 
 /// Rings when the earliest deadline that was asked about has come, or earlier.
@@ -21,13 +22,14 @@ pub(super) struct Alarm {
 
 impl Alarm {
     /// Ready once the clock shows `at`; until then the task is woken by then.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: u64, at: u64) -> Poll<()> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, clock: Clock, at: u64) -> Poll<()> {
+        // Not even the clock is read while it is set early enough.
+        if self.rings_ms <= at && self.set.as_ref().is_some_and(|set| !set.is_elapsed()) {
+            return Poll::Pending;
+        }
+        let now = clock.mono_ms();
         if now >= at {
             return Poll::Ready(());
-        }
-        let is_set = self.set.is_some() && now < self.rings_ms && self.rings_ms <= at;
-        if is_set {
-            return Poll::Pending;
         }
         let sleep = match &mut self.set {
             Some(sleep) => {

@@ -85,8 +85,7 @@ impl Client {
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
             Poll::Ready(Err(_)) => Poll::Ready(Err(NoRequest::Lost)),
             Poll::Pending => {
-                let now = self.clock.mono_ms();
-                ready!(self.alarm.poll(cx, now, idle_until));
+                ready!(self.alarm.poll(cx, self.clock, idle_until));
                 Poll::Ready(Err(NoRequest::TimedOut { is_begun: false }))
             }
         })
@@ -113,8 +112,7 @@ impl Client {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(NoRequest::Lost)),
                     Poll::Ready(Ok(_)) => {}
                     Poll::Pending => {
-                        let now = self.clock.mono_ms();
-                        ready!(self.alarm.poll(cx, now, until));
+                        ready!(self.alarm.poll(cx, self.clock, until));
                         let is_begun = !self.input.is_empty();
                         return Poll::Ready(Err(NoRequest::TimedOut { is_begun }));
                     }
@@ -183,11 +181,11 @@ impl Client {
     }
 
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
-        let now = self.clock.mono_ms();
+        let (clock, patience_ms) = (self.clock, self.body_patience_ms);
         let due = *self
             .body_due_ms
-            .get_or_insert(now.saturating_add(self.body_patience_ms));
-        self.alarm.poll(cx, now, due).map(|()| Gone::TooSlow)
+            .get_or_insert_with(|| clock.mono_ms().saturating_add(patience_ms));
+        self.alarm.poll(cx, self.clock, due).map(|()| Gone::TooSlow)
     }
 }
 
@@ -211,8 +209,11 @@ impl Inflow for Client {
                     self.body_due_ms = None;
                     return Poll::Ready(Ok(Chunk::Data(data)));
                 }
-                Ok(Decoded::End(trailers)) => {
+                Ok(Decoded::End(mut trailers)) => {
                     self.is_body_read = true;
+                    if let Some(trailers) = &mut trailers {
+                        http1::strip_request_trailers(trailers);
+                    }
                     return Poll::Ready(Ok(Chunk::End(trailers)));
                 }
                 Ok(Decoded::Wants) => {}
@@ -251,8 +252,7 @@ impl Inflow for Client {
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>, at: u64) -> Poll<()> {
-        let now = self.clock.mono_ms();
-        self.alarm.poll(cx, now, at)
+        self.alarm.poll(cx, self.clock, at)
     }
 
     fn interim(&mut self, head: &ResponseHead) {

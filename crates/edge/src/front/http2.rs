@@ -188,7 +188,7 @@ impl Inflow for StreamInflow {
                     let due = *self
                         .due_ms
                         .get_or_insert(now.saturating_add(self.patience_ms));
-                    ready!(self.alarm.poll(cx, now, due));
+                    ready!(self.alarm.poll(cx, self.clock, due));
                     return Poll::Ready(Err(Gone::TooSlow));
                 }
             };
@@ -201,11 +201,12 @@ impl Inflow for StreamInflow {
                     Ok(data) => return Poll::Ready(Ok(Chunk::Data(data))),
                     Err(frame) => {
                         self.has_ended = true;
-                        let trailers = frame
-                            .into_trailers()
-                            .ok()
-                            .map(|trailers| Fields::from_header_map(&trailers));
-                        return Poll::Ready(Ok(Chunk::End(trailers.map(Box::new))));
+                        let trailers = frame.into_trailers().ok().map(|trailers| {
+                            let mut fields = Fields::from_header_map(&trailers);
+                            http1::strip_request_trailers(&mut fields);
+                            Box::new(fields)
+                        });
+                        return Poll::Ready(Ok(Chunk::End(trailers)));
                     }
                 },
             }
@@ -218,8 +219,7 @@ impl Inflow for StreamInflow {
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>, at: u64) -> Poll<()> {
-        let now = self.clock.mono_ms();
-        self.alarm.poll(cx, now, at)
+        self.alarm.poll(cx, self.clock, at)
     }
 
     fn interim(&mut self, _head: &ResponseHead) {

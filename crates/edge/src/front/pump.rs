@@ -23,11 +23,17 @@ struct Half {
     is_closed: bool,
 }
 
+/// How long one end may go on after the other has said its last, in milliseconds. Both
+/// ends of a WebSocket have then said that they close; one that does not would hold its
+/// slot for ever.
+const HALF_OPEN_MS: u64 = 5_000;
+
 /// Passes bytes until both ends have closed, one failed, or a limit is over.
 pub(super) async fn run(mut client: Client, mut tunnel: Tunnel, clock: Clock) {
     let (total_ms, silence_ms) = tunnel.limits();
     let until = total_ms.map(|total| clock.mono_ms() + total);
     let mut heard_ms = clock.mono_ms();
+    let mut half_open_until = None;
     let mut alarm = Alarm::default();
     let mut up = Half {
         buffer: std::mem::take(&mut client.input),
@@ -49,10 +55,17 @@ pub(super) async fn run(mut client: Client, mut tunnel: Tunnel, clock: Clock) {
         if moved {
             heard_ms = now;
         }
+        if (up.is_closed || down.is_closed)
+            && alarm
+                .poll(cx, now, *half_open_until.get_or_insert(now + HALF_OPEN_MS))
+                .is_ready()
+        {
+            return Poll::Ready(Ended::Complete);
+        }
         let silent_at = silence_ms.map(|silence| heard_ms + silence);
         for (at, phase) in [(silent_at, Phase::Gap), (until, Phase::Total)] {
             if let Some(at) = at
-                && alarm.poll(cx, now, at).is_ready()
+                && alarm.poll(cx, clock, at).is_ready()
             {
                 return Poll::Ready(Ended::TimedOut(phase));
             }

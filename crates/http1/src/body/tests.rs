@@ -21,7 +21,7 @@ fn decoded(bytes: &[u8], step: usize) -> Result<Read, BodyError> {
                 let names = trailers
                     .iter()
                     .flat_map(|fields| fields.iter())
-                    .map(|field| field.name.to_owned())
+                    .map(|field| field.name().to_owned())
                     .collect();
                 buffer.extend_from_slice(&pieces.flatten().copied().collect::<Vec<_>>());
                 return Ok((content, names, buffer.to_vec()));

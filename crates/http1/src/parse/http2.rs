@@ -33,7 +33,7 @@ pub fn http2_request(
     }
     let mut meaning = Meaning::default();
     for field in fields.iter() {
-        check(field.known, field.name, field.value)?;
+        check(field.known, field.name(), field.value)?;
         meaning.take(field.known, field.value, 0..0)?;
     }
     let framing = match (meaning.framing(Version::Http2)?, has_body) {

@@ -553,6 +553,14 @@ fn limits_hold_to_the_byte() {
     };
     assert_eq!(parse(&target(20)), Ok(true));
     assert_eq!(parse(&target(21)), Err(Reject::TargetTooLong));
+    // Where the head's limit comes first, it is still the line that does not end.
+    let wide = Limits {
+        target: 500,
+        ..limits
+    };
+    let mut endless = BytesMut::from(format!("GET /{}", "t".repeat(200)).as_str());
+    let refused = request(&mut endless, &wide).map(|head| head.is_some());
+    assert_eq!(refused, Err(Reject::TargetTooLong));
     // A line that does not end is refused before the whole head's limit is reached.
     assert_eq!(parse(&target(90)[..80]), Err(Reject::TargetTooLong));
 }

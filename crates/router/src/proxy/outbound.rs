@@ -1,6 +1,6 @@
 //! What a request's head becomes on its way to the upstream.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
@@ -54,57 +54,86 @@ pub(super) fn rewrite(head: &mut RequestHead, from: Origin, has_our_token: bool)
         Known::Authorization => !has_our_token,
         Known::Other => {
             from.is_trusted
-                || !starts_with(field.name, "x-forwarded-") && !starts_with(field.name, "x-tidegate-")
+                || !starts_with(field.name(), "x-forwarded-") && !starts_with(field.name(), "x-tidegate-")
         }
         _ => true,
     });
 
-    let mut text = String::with_capacity(64);
+    let mut text = Vec::with_capacity(96);
     let mut put = |name: &str, value: &[u8]| {
         // Each part was a valid value before.
         let put = head.fields.push(name, value);
         debug_assert!(put.is_ok(), "{name} is not valid");
     };
-    if let Some(before) = &forwarded_for {
-        text.push_str(before);
-        text.push_str(", ");
-    }
-    let _written = write!(text, "{}", from.peer);
-    put("x-forwarded-for", text.as_bytes());
+    begin(&mut text, forwarded_for.as_deref());
+    push_address(&mut text, from.peer);
+    put("x-forwarded-for", &text);
     if !host.is_empty() {
         put("x-forwarded-host", &host);
     }
     put("x-forwarded-proto", &proto);
-    text.clear();
-    if let Some(before) = &forwarded {
-        text.push_str(before);
-        text.push_str(", ");
-    }
-    let _written = match from.peer {
-        IpAddr::V4(address) => write!(text, "for={address}"),
-        IpAddr::V6(address) => write!(text, "for=\"[{address}]\""),
-    };
-    let own_proto = if from.is_tls { "https" } else { "http" };
-    match str::from_utf8(&head.authority) {
-        Ok(host) if !host.is_empty() => {
-            let _written = write!(text, ";host=\"{host}\";proto={own_proto}");
-        }
-        _ => {
-            let _written = write!(text, ";proto={own_proto}");
+    begin(&mut text, forwarded.as_deref());
+    text.extend_from_slice(b"for=");
+    match from.peer {
+        IpAddr::V4(_) => push_address(&mut text, from.peer),
+        IpAddr::V6(_) => {
+            text.extend_from_slice(b"\"[");
+            push_address(&mut text, from.peer);
+            text.extend_from_slice(b"]\"");
         }
     }
-    put("forwarded", text.as_bytes());
-    text.clear();
-    if let Some(before) = &via {
-        text.push_str(before);
-        text.push_str(", ");
+    if !head.authority.is_empty() {
+        text.extend_from_slice(b";host=\"");
+        text.extend_from_slice(&head.authority);
+        text.push(b'"');
     }
-    text.push_str(match head.version {
-        http1::Version::Http10 => "1.0 tidegate",
-        http1::Version::Http11 => "1.1 tidegate",
-        http1::Version::Http2 => "2.0 tidegate",
+    text.extend_from_slice(if from.is_tls {
+        b";proto=https"
+    } else {
+        b";proto=http"
     });
-    put("via", text.as_bytes());
+    put("forwarded", &text);
+    begin(&mut text, via.as_deref());
+    text.extend_from_slice(match head.version {
+        http1::Version::Http10 => b"1.0 tidegate",
+        http1::Version::Http11 => b"1.1 tidegate",
+        http1::Version::Http2 => b"2.0 tidegate",
+    });
+    put("via", &text);
+}
+
+/// Begins a list with what was in it before.
+fn begin(text: &mut Vec<u8>, before: Option<&str>) {
+    text.clear();
+    if let Some(before) = before {
+        text.extend_from_slice(before.as_bytes());
+        text.extend_from_slice(b", ");
+    }
+}
+
+/// An address as text. Those of version 4 are nearly all, and the general way to print
+/// them costs as much as a part of a head.
+fn push_address(text: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    text.push(b'.');
+                }
+                if octet >= 100 {
+                    text.push(b'0' + octet / 100);
+                }
+                if octet >= 10 {
+                    text.push(b'0' + octet / 10 % 10);
+                }
+                text.push(b'0' + octet % 10);
+            }
+        }
+        IpAddr::V6(address) => {
+            // Writing to memory does not fail.
+            let _written = write!(text, "{address}");
+        }
+    }
 }
 
 /// The target at an upstream: its own base path, then what is left of the request's
@@ -114,11 +143,7 @@ pub(super) fn target(asked: &Target, prefix: &str, strip: bool, base_path: &str)
         return asked.clone();
     }
     let path = asked.path();
-    let rest = if strip {
-        path.get(prefix.len()..).unwrap_or_default()
-    } else {
-        path
-    };
+    let rest = if strip { below(path, prefix) } else { path };
     let mut bytes = BytesMut::with_capacity(base_path.len() + asked.as_str().len() + 1);
     bytes.extend_from_slice(base_path.as_bytes());
     bytes.extend_from_slice(rest.as_bytes());
@@ -130,6 +155,16 @@ pub(super) fn target(asked: &Target, prefix: &str, strip: bool, base_path: &str)
         bytes.extend_from_slice(query.as_bytes());
     }
     Target::new(bytes.freeze()).unwrap_or_else(|| asked.clone())
+}
+
+/// What stands behind a prefix that a path was found under: empty, or from a slash on. It is
+/// counted in segments, as those of a request may be percent-encoded.
+pub(super) fn below<'a>(path: &'a str, prefix: &str) -> &'a str {
+    let segments = prefix.matches('/').count();
+    match path.match_indices('/').nth(segments) {
+        Some((at, _)) => path.get(at..).unwrap_or_default(),
+        None => "",
+    }
 }
 
 fn first_if(is_trusted: bool, fields: &Fields, known: Known) -> Option<Bytes> {
@@ -175,6 +210,14 @@ mod tests {
         assert_eq!(at("/-/openai/x", true, "/base"), "/base/x");
         assert_eq!(at("/-/openai/x", false, "/base"), "/base/-/openai/x");
         assert_eq!(at("/-/openai/x", false, ""), "/-/openai/x");
+        assert_eq!(at("/-/openai//x/", true, ""), "//x/");
+    }
+
+    #[test]
+    fn a_prefix_that_was_sent_encoded_goes_as_well() {
+        assert_eq!(at("/-/op%65n%61i/admin", true, ""), "/admin");
+        assert_eq!(at("/-/op%65nai/x?y", true, "/base"), "/base/x?y");
+        assert_eq!(at("/-/opena%69", true, "/base"), "/base");
     }
 
     fn head(lines: &str) -> RequestHead {
@@ -200,6 +243,16 @@ mod tests {
 
     fn said(head: &RequestHead, known: Known) -> &str {
         head.fields.text(known).unwrap_or("-")
+    }
+
+    #[test]
+    fn addresses_are_printed_as_ever() {
+        for text in ["0.0.0.0", "9.10.99.100", "255.255.255.255", "2001:db8::1"] {
+            let address: IpAddr = text.parse().unwrap();
+            let mut printed = Vec::new();
+            push_address(&mut printed, address);
+            assert_eq!(printed, address.to_string().as_bytes());
+        }
     }
 
     #[test]
@@ -239,7 +292,7 @@ mod tests {
         let names: Vec<_> = head
             .fields
             .iter()
-            .map(|field| field.name.to_owned())
+            .map(|field| field.name().to_owned())
             .collect();
         assert_eq!(
             names,
