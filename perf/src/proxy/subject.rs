@@ -117,8 +117,9 @@ fn tidegate(executable: &Path, origins: Origins) -> anyhow::Result<Server> {
              accessRule: \"true\", allowPrivate: true, stripPath: true }}\n"
         )
     };
+    // As many connections kept as nginx is told to keep; as many of HTTP/2 as all streams need.
     let mut more = format!(
-        "workers: 1\nproxy:\n routes:\n{}",
+        "workers: 1\nproxy:\n pool: {{ idle: 1024, idle_per_host: 1024, http2_per_host: 16 }}\n routes:\n{}",
         route(PATH, origins.http1, "1.1")
     );
     if let Some(origin) = origins.http2 {
