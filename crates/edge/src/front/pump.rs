@@ -57,7 +57,11 @@ pub(super) async fn run(mut client: Client, mut tunnel: Tunnel, clock: Clock) {
         }
         if (up.is_closed || down.is_closed)
             && alarm
-                .poll(cx, now, *half_open_until.get_or_insert(now + HALF_OPEN_MS))
+                .poll(
+                    cx,
+                    clock,
+                    *half_open_until.get_or_insert(now + HALF_OPEN_MS),
+                )
                 .is_ready()
         {
             return Poll::Ready(Ended::Complete);
