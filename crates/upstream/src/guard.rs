@@ -296,8 +296,8 @@ impl Permit {
         self.pass.as_ref().is_some_and(Pass::is_probe)
     }
 
-    /// The further try ended.
-    fn uncharge(&mut self) {
+    /// The further try ended, or has its answer: how long that streams is no extra load.
+    pub fn uncharge(&mut self) {
         if std::mem::take(&mut self.charged) {
             self.shared.lock().gate.release();
         }

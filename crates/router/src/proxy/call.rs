@@ -1,5 +1,7 @@
 //! One request: admitted, sent, tried again, answered.
 
+mod hedge;
+
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,11 +11,12 @@ use std::time::Duration;
 use http::Method;
 use http1::{Chunk, Framing, Gone, Inflow, Known, RequestHead, ResponseHead};
 use policy::{Deadline, Verdict};
+use upstream::guard::Permit;
 use upstream::http_service::{DialError, Exchange, ExchangeError, Link};
 
 use super::ai::{Meter, Prices, Shape, Usage, micro_cost};
 use super::answer::{Answer, Body};
-use super::endpoints::Picked;
+use super::endpoints::{Endpoint, Picked};
 use super::metered::Metered;
 use super::outbound::{self, Origin};
 use super::outcome::{Connection, Ended, Phase};
@@ -135,10 +138,13 @@ impl Call<'_> {
         let mut avoid = None;
         let mut fresh = false;
         loop {
-            let failure = match self.one_try(avoid, fresh).await {
-                Ok(Ok(answered)) => return self.checked(answered),
-                Ok(Err(failure)) => failure,
-                Err(refusal) => return Err(refusal),
+            let tried = match self.hedge_after_ms(fresh) {
+                Some(after_ms) => self.hedged_try(avoid, after_ms).await?,
+                None => self.one_try(avoid, fresh).await?,
+            };
+            let failure = match tried {
+                Ok(answered) => return self.checked(answered),
+                Err(failure) => failure,
             };
             if let Failure::Exchange {
                 error: ExchangeError::Client(gone),
@@ -151,22 +157,41 @@ impl Call<'_> {
             // upstream: the same request goes once more, on a fresh one, for free.
             let is_stale = matches!(failure, Failure::Exchange { is_stale: true, .. });
             if is_stale && !fresh && self.replay.is_whole() {
+                self.wait_is_over();
                 fresh = true;
                 self.replay.rewind();
                 continue;
             }
             let (verdict, after) = judge(&failure);
             self.held.settle(verdict, after);
-            avoid = self.held.picked.take().map(|picked| picked.index());
-            if !self.may_try_again(&failure) || !self.wait_before_next(after).await? {
-                return match failure {
-                    Failure::Overloaded(answered) => Ok(*answered),
-                    failure => Err(refusal_of(&failure)),
-                };
+            if !self.may_try_again(&failure) {
+                return self.last_word(failure);
             }
+            avoid = self.held.picked.take().map(|picked| picked.index());
+            if !self.wait_before_next(after).await? {
+                return self.last_word(failure);
+            }
+            self.wait_is_over();
             self.replay.rewind();
             fresh = false;
         }
+    }
+
+    /// What comes of a failure after which there is no other try.
+    fn last_word(&mut self, failure: Failure) -> Result<Answered, Refusal> {
+        match failure {
+            Failure::Overloaded(answered) => Ok(*answered),
+            failure => {
+                self.wait_is_over();
+                Err(refusal_of(&failure))
+            }
+        }
+    }
+
+    /// What was waited for since the last try began is not the gateway's own time.
+    fn wait_is_over(&mut self) {
+        let now = self.held.proxy.clock.elapsed();
+        self.held.story.wait_is_over(now);
     }
 
     /// Reads what is asked of a model, and takes the most that this can cost out of its
@@ -177,8 +202,20 @@ impl Call<'_> {
             return Ok(());
         };
         if self.head.framing != Framing::Empty {
+            self.held.story.try_begun = Some(self.held.proxy.clock.elapsed());
+            let deadline = self.deadline_ms;
             let (replay, inflow) = (&mut self.replay, &mut *self.inflow);
-            poll_fn(|cx| replay.poll_ahead(cx, inflow)).await?;
+            poll_fn(|cx| {
+                if let Poll::Ready(read) = replay.poll_ahead(cx, inflow) {
+                    return Poll::Ready(read);
+                }
+                match deadline {
+                    Some(at) => inflow.poll_deadline(cx, at).map(|()| Err(Gone::TooSlow)),
+                    None => Poll::Pending,
+                }
+            })
+            .await?;
+            self.wait_is_over();
         }
         let ask = self.replay.ask();
         let (input, output) = ask.tokens_max(u64::from(ai.output_reserve));
@@ -205,8 +242,11 @@ impl Call<'_> {
         let deadline = self.deadline_ms.map_or(Deadline::NEVER, Deadline::at);
         let clock = self.held.proxy.clock;
         let came = clock.elapsed();
+        let may_queue = route.record.queue.max > 0;
+        self.held.story.try_begun = Some(came).filter(|_| may_queue);
         let permit = self.unless_gone(route.guard.admit(deadline)).await??;
-        if route.record.queue.max > 0 {
+        if may_queue {
+            self.held.story.try_begun = None;
             let waited = clock.elapsed().saturating_sub(came);
             self.held.story.queued = Some(waited).filter(|waited| *waited >= QUEUED_MIN);
         }
@@ -235,24 +275,13 @@ impl Call<'_> {
             let picked = route.endpoints.pick(now, self.held.proxy.draw(), avoid)?;
             self.held.picked = Some(picked);
         }
-        let Some(endpoint) = self
-            .held
-            .picked
-            .as_ref()
-            .and_then(|picked| picked.endpoint())
-        else {
-            return Err(Refusal::Upstream("route has no upstream".to_owned()));
+        let Some(endpoint) = self.held.picked.as_ref().and_then(Picked::endpoint) else {
+            return Err(no_upstream());
         };
         let endpoint = Arc::clone(endpoint);
-        self.head.target = outbound::target(
-            &self.asked,
-            &route.prefix,
-            route.record.strip_path,
-            &endpoint.spec.base_path,
-        );
-        self.head.authority = endpoint.authority.clone();
+        address(&mut self.head, &self.asked, &route, &endpoint);
         let story = &mut self.held.story;
-        story.tries += 1;
+        story.tries += u32::from(!fresh);
         story.breaker = endpoint.breaker_state(now);
         story.try_begun = Some(self.held.proxy.clock.elapsed());
         story.endpoint = Some(Arc::clone(&endpoint));
@@ -261,17 +290,13 @@ impl Call<'_> {
             None => &endpoint.spec.origin,
             Some(_) => &endpoint.upgrade_origin,
         };
-        let link = self.unless_gone(proxy.pool.take(origin, fresh)).await?;
-        let link = match link {
-            Ok(link) => link,
-            Err(error) => return Ok(Err(Failure::Dial(error))),
+        let link = match self.in_time(proxy.pool.take(origin, fresh)).await? {
+            Some(Ok(link)) => link,
+            Some(Err(error)) => return Ok(Err(Failure::Dial(error))),
+            None => return Ok(Err(Failure::Phase(Phase::Total))),
         };
         let story = &mut self.held.story;
-        let miss = match &link {
-            Link::Http1(link) => link.miss,
-            Link::Http2(link) => link.miss,
-        };
-        story.connection = Some(miss.map_or(Connection::Reused, Connection::Fresh));
+        story.connection = Some(connection_of(&link));
         story.connected = Some(proxy.clock.elapsed());
         let exchange = Exchange::new(link, &self.head);
         let answered = match self.head_of(exchange).await {
@@ -296,10 +321,12 @@ impl Call<'_> {
             return Ok(answered);
         }
         let clock = self.held.proxy.clock;
-        let due_at = route
-            .limits
+        let limits = &route.limits;
+        let due_in = limits
             .first_byte_ms
-            .map(|due_in| clock.mono_ms() + due_in);
+            .or(limits.gap_ms)
+            .or(limits.stream_total_ms);
+        let due_at = due_in.map(|due_in| clock.mono_ms() + due_in);
         let (replay, inflow) = (&mut self.replay, &mut *self.inflow);
         let exchange = &mut answered.exchange;
         let first = poll_fn(|cx| {
@@ -321,16 +348,19 @@ impl Call<'_> {
             }
         })
         .await?;
-        if let Chunk::Data(data) = &first {
-            let mut meter = Meter::new(ai.dialect, Shape::EventStream);
-            meter.push(data);
-            answered.first = Some(first);
-            if meter.has_error() {
-                return Err(Failure::Overloaded(Box::new(answered)));
-            }
-            return Ok(answered);
-        }
+        let Chunk::Data(data) = &first else {
+            // It ended before it began.
+            return Err(Failure::Exchange {
+                error: ExchangeError::Unanswered,
+                is_stale: false,
+            });
+        };
+        let mut meter = Meter::new(ai.dialect, Shape::EventStream);
+        meter.push(data);
         answered.first = Some(first);
+        if meter.has_error() {
+            return Err(Failure::Overloaded(Box::new(answered)));
+        }
         Ok(answered)
     }
 
@@ -339,6 +369,8 @@ impl Call<'_> {
         let clock = self.held.proxy.clock;
         let header_ms = self.held.route.limits.header_ms;
         let total = self.deadline_ms;
+        let is_repeatable = self.is_repeatable();
+        let mut metered = self.held.metered.as_mut();
         let (replay, inflow) = (&mut self.replay, &mut *self.inflow);
         let mut header_at = None;
         let answered = poll_fn(|cx| {
@@ -347,29 +379,62 @@ impl Call<'_> {
                 inflow: &mut *inflow,
             };
             if let Poll::Ready(answered) = exchange.poll_head(cx, &mut body) {
-                return Poll::Ready(answered.map_err(|error| Failure::Exchange {
-                    is_stale: exchange.may_be_stale() && is_loss(&error),
-                    error,
-                }));
+                return Poll::Ready(
+                    answered.map_err(|error| lost(&exchange, error, is_repeatable)),
+                );
             }
             if header_at.is_none() && exchange.is_sent() {
                 header_at = header_ms.map(|header_ms| clock.mono_ms() + header_ms);
+                if let Some(metered) = &mut metered {
+                    metered.asked(true);
+                }
             }
             for (at, phase) in [(header_at, Phase::Headers), (total, Phase::Total)] {
                 if let Some(at) = at
                     && inflow.poll_deadline(cx, at).is_ready()
                 {
-                    return Poll::Ready(Err(Failure::Phase(phase)));
+                    // Who is late is the client, if all that it sent has been passed on.
+                    let is_late = phase == Phase::Total && replay.is_waiting();
+                    return Poll::Ready(Err(if is_late && !exchange.is_sent() {
+                        Failure::Exchange {
+                            error: Gone::TooSlow.into(),
+                            is_stale: false,
+                        }
+                    } else {
+                        Failure::Phase(phase)
+                    }));
                 }
             }
             Poll::Pending
         })
         .await;
-        let story = &mut self.held.story;
-        let now = clock.elapsed();
-        story.answered = Some(now);
+        self.heard(exchange, answered)
+    }
+
+    /// Takes note of an answer's head, or that there is none.
+    fn heard(
+        &mut self,
+        exchange: Exchange,
+        answered: Result<ResponseHead, Failure>,
+    ) -> Result<Answered, Failure> {
+        let now = self.held.proxy.clock.elapsed();
+        self.held.story.received = self.replay.seen_bytes();
         self.sample(now, &answered);
+        let is_turned_down = match &answered {
+            Ok(head) => head.status >= 400,
+            Err(Failure::Phase(_)) => false,
+            Err(Failure::Exchange { error, .. }) => !matches!(error, ExchangeError::Client(_)),
+            Err(_) => true,
+        };
+        if is_turned_down && let Some(metered) = &mut self.held.metered {
+            metered.asked(false);
+        }
         let head = answered?;
+        self.held.story.answered = Some(now);
+        let now = self.now();
+        if let Some(picked) = &mut self.held.picked {
+            picked.heard(now);
+        }
         let status = head.status;
         let answered = Answered {
             exchange,
@@ -378,7 +443,7 @@ impl Call<'_> {
         };
         let is_overload = match status {
             502..=504 => self.held.route.record.retry.on_overload,
-            429 => self.held.route.record.ai.is_some() && self.held.route.endpoints.len() > 1,
+            429 | 529 => self.held.route.record.ai.is_some() && self.held.route.endpoints.len() > 1,
             _ => false,
         };
         if is_overload {
@@ -409,24 +474,36 @@ impl Call<'_> {
         if !self.can_try_again() {
             return false;
         }
-        let retry = &self.held.route.record.retry;
         let is_harmless = match failure {
             Failure::Dial(_) => true,
             Failure::Exchange { error, .. } if error.is_unprocessed() => true,
             // Only with another upstream, or asking again is what overloads it.
             Failure::Overloaded(_) if self.held.route.endpoints.len() < 2 => false,
+            // Of a model another one may be asked before it has spoken.
+            Failure::Exchange { .. } | Failure::Phase(_) | Failure::Overloaded(_)
+                if self.held.route.endpoints.len() < 2 =>
+            {
+                self.is_idempotent()
+            }
             Failure::Exchange { .. } | Failure::Phase(_) | Failure::Overloaded(_) => {
-                retry.unsafe_methods || is_idempotent(&self.head)
+                self.is_repeatable()
             }
         };
         if !is_harmless {
             return false;
         }
         // Decided and paid for before the wait.
-        self.held
-            .permit
-            .as_mut()
-            .is_some_and(|permit| permit.charge())
+        self.held.permit.as_mut().is_some_and(Permit::charge)
+    }
+
+    /// Doing it twice does no harm, or the operator says so.
+    fn is_idempotent(&self) -> bool {
+        self.held.route.record.retry.unsafe_methods || is_idempotent(&self.head)
+    }
+
+    /// The same, or it is a question to a model, which may cost twice but changes nothing.
+    fn is_repeatable(&self) -> bool {
+        self.is_idempotent() || self.held.route.record.ai.is_some()
     }
 
     /// Whether there is another try left, and something to send again.
@@ -468,6 +545,25 @@ impl Call<'_> {
         Ok(permit.again(deadline).is_ok())
     }
 
+    /// Waits for something that needs nothing of the client, unless the client goes or the
+    /// time for all of it is over (`None`).
+    async fn in_time<T>(&mut self, wanted: impl Future<Output = T>) -> Result<Option<T>, Gone> {
+        let mut wanted = pin!(wanted);
+        let (inflow, deadline) = (&mut *self.inflow, self.deadline_ms);
+        poll_fn(|cx| {
+            if let Poll::Ready(value) = wanted.as_mut().poll(cx) {
+                return Poll::Ready(Ok(Some(value)));
+            }
+            if let Some(at) = deadline
+                && inflow.poll_deadline(cx, at).is_ready()
+            {
+                return Poll::Ready(Ok(None));
+            }
+            inflow.poll_gone(cx).map(Err)
+        })
+        .await
+    }
+
     /// Waits for something that needs nothing of the client, unless the client goes.
     async fn unless_gone<T>(&mut self, wanted: impl Future<Output = T>) -> Result<T, Gone> {
         let mut wanted = pin!(wanted);
@@ -503,15 +599,28 @@ impl Call<'_> {
             mut head,
             first,
         } = answered;
-        let is_stream = is_event_stream(&head);
+        // To HEAD there is nothing to put a word of our own into.
+        let is_stream = is_event_stream(&head) && head.framing != Framing::Empty;
         let status = head.status;
-        if head.status >= 500 {
-            self.held.settle(Verdict::Failure, retry_after(&head));
-        } else if is_stream || head.status == 101 {
+        // A model's stream says with its first word whether it is well, if there is a limit
+        // until when.
+        let has_yet_to_speak =
+            self.held.metered.is_some() && self.held.route.limits.first_byte_ms.is_some();
+        match head.status {
+            500.. => self.held.settle(Verdict::Failure, retry_after(&head)),
+            429 if self.held.metered.is_some() => {
+                self.held.settle(Verdict::Soft, retry_after(&head));
+            }
             // Its end may be hours away.
-            self.held.settle(Verdict::Success, None);
+            101 => self.held.settle(Verdict::Success, None),
+            _ if is_stream && !has_yet_to_speak => self.held.settle(Verdict::Success, None),
+            _ => {}
+        }
+        if let Some(permit) = &mut self.held.permit {
+            permit.uncharge();
         }
         self.replay.let_go();
+        self.held.story.received = self.replay.seen_bytes();
         self.held.story.status = head.status;
         answer_fields(&mut head, is_stream);
         if is_stream && matches!(head.framing, Framing::Length(_)) {
@@ -564,7 +673,9 @@ impl Call<'_> {
     fn refuse(mut self, refusal: &Refusal) -> Answer {
         let ai = self.held.route.record.ai.as_ref();
         let said = refusal.said(ai.map(|ai| ai.dialect));
-        self.held.story.status = said.status;
+        // Nobody is there to read it.
+        let is_unread = matches!(refusal, Refusal::Client(Gone::Left));
+        self.held.story.status = if is_unread { 0 } else { said.status };
         self.held.story.decided_by = refusal.decided_by();
         self.held.story.sent = said.body.len() as u64;
         self.held.story.received = self.replay.seen_bytes();
@@ -604,6 +715,37 @@ fn refusal_of(failure: &Failure) -> Refusal {
         Failure::Phase(phase) => Refusal::TimedOut { phase: *phase },
         Failure::Overloaded(_) => Refusal::Upstream("upstream is overloaded".to_owned()),
     }
+}
+
+/// Writes where the request goes on this upstream.
+fn address(head: &mut RequestHead, asked: &http1::Target, route: &Route, endpoint: &Endpoint) {
+    head.target = outbound::target(
+        asked,
+        &route.prefix,
+        route.record.strip_path,
+        &endpoint.spec.base_path,
+    );
+    head.authority = endpoint.authority.clone();
+}
+
+fn no_upstream() -> Refusal {
+    Refusal::Upstream("route has no upstream".to_owned())
+}
+
+fn connection_of(link: &Link) -> Connection {
+    let miss = match link {
+        Link::Http1(link) => link.miss,
+        Link::Http2(link) => link.miss,
+    };
+    miss.map_or(Connection::Reused, Connection::Fresh)
+}
+
+/// There is no answer. What must not be done twice is taken to be stale only where it can't
+/// have been read (RFC 9110, 9.2.2).
+fn lost(exchange: &Exchange, error: ExchangeError, is_repeatable: bool) -> Failure {
+    let is_stale =
+        is_loss(&error) && (exchange.was_stale() || is_repeatable && exchange.may_be_stale());
+    Failure::Exchange { error, is_stale }
 }
 
 /// The connection was lost, as opposed to something having been said on it.

@@ -53,6 +53,8 @@ pub(super) struct Picked {
     is_probe: bool,
     /// Milliseconds of the clock at which it was sent.
     since: u64,
+    /// The same, at which its answer's head came.
+    heard: Option<u64>,
     is_answered: bool,
 }
 
@@ -118,6 +120,11 @@ impl Endpoints {
         self.list.len()
     }
 
+    /// All of them.
+    pub(super) fn list(&self) -> &[Arc<Endpoint>] {
+        &self.list
+    }
+
     /// One of them.
     pub(super) fn get(&self, index: usize) -> Option<&Arc<Endpoint>> {
         self.list.get(index)
@@ -143,42 +150,57 @@ impl Endpoints {
         avoid: Option<usize>,
     ) -> Result<Picked, Refusal> {
         let mut refused = Ok(());
-        let mut admits = |index: usize| match self.list.get(index).map(|one| one.check(now)) {
-            Some(Ok(())) => true,
-            Some(Err(refusal)) => {
-                refused = Err(sooner(refused, refusal));
-                false
-            }
-            None => false,
-        };
-        let index = {
-            let mut balance = lock(&self.balance);
-            let chosen = balance
-                .pick(now, random, |index| Some(index) != avoid && admits(index))
-                .or_else(|| balance.pick(now, random, &mut admits));
-            if let Some(index) = chosen {
-                balance.began(index);
-            }
-            chosen
-        };
-        let Some(index) = index else {
-            return Err(refused.err().unwrap_or(Refusal::ProbeTaken));
-        };
-        let mut picked = Picked {
-            endpoints: Arc::clone(self),
-            index,
-            pass: None,
-            is_probe: false,
-            since: now,
-            is_answered: false,
-        };
-        if let Some(breaker) = self.list.get(index).and_then(|one| one.breaker.as_ref()) {
+        // Those that were chosen and had no room after all: on the ramp of their recovery, or
+        // because another request took the last trial.
+        let mut out: Vec<usize> = Vec::new();
+        loop {
+            let mut admits = |index: usize| match self.list.get(index).map(|one| one.check(now)) {
+                Some(Ok(())) => !out.contains(&index),
+                Some(Err(refusal)) => {
+                    refused = Err(sooner(refused, refusal));
+                    false
+                }
+                None => false,
+            };
+            let index = {
+                let mut balance = lock(&self.balance);
+                let chosen = balance
+                    .pick(now, random, |index| Some(index) != avoid && admits(index))
+                    .or_else(|| balance.pick(now, random, &mut admits));
+                if let Some(index) = chosen {
+                    balance.began(index);
+                }
+                chosen
+            };
+            let Some(index) = index else {
+                return Err(refused.err().unwrap_or(Refusal::ProbeTaken));
+            };
+            let mut picked = Picked {
+                endpoints: Arc::clone(self),
+                index,
+                pass: None,
+                is_probe: false,
+                since: now,
+                heard: None,
+                is_answered: false,
+            };
+            let Some(breaker) = self.list.get(index).and_then(|one| one.breaker.as_ref()) else {
+                return Ok(picked);
+            };
             // Its probe is reserved last, as one that was taken must be used.
-            let pass = lock(breaker).reserve(now, random.rotate_left(32))?;
-            picked.is_probe = pass.is_probe();
-            picked.pass = Some(pass);
+            let reserved = lock(breaker).reserve(now, random.rotate_left(32));
+            match reserved {
+                Ok(pass) => {
+                    picked.is_probe = pass.is_probe();
+                    picked.pass = Some(pass);
+                    return Ok(picked);
+                }
+                Err(refusal) => {
+                    refused = Err(sooner(refused, refusal));
+                    out.push(index);
+                }
+            }
         }
-        Ok(picked)
     }
 
     /// How each looks.
@@ -275,6 +297,11 @@ impl Picked {
         self.is_probe
     }
 
+    /// The head of its answer has come: how long the rest takes is not the upstream's load.
+    pub(super) fn heard(&mut self, now: u64) {
+        self.heard = Some(now);
+    }
+
     /// What the answer says about the upstream; once.
     pub(super) fn settle(
         &mut self,
@@ -291,7 +318,9 @@ impl Picked {
         }
         if !std::mem::replace(&mut self.is_answered, true) && self.endpoints.len() > 1 {
             let outcome = Outcome {
-                elapsed: Duration::from_millis(now.saturating_sub(self.since)),
+                elapsed: Duration::from_millis(
+                    self.heard.unwrap_or(now).saturating_sub(self.since),
+                ),
                 verdict,
                 after,
             };
@@ -305,6 +334,34 @@ impl Picked {
                 );
             }
         }
+    }
+
+    /// An answer that counted as a success when it began has broken off. That is a failure of
+    /// now; a breaker that is not closed has its own trials.
+    pub(super) fn broke(&mut self, now: u64, random: u64) {
+        if self.pass.is_some() || !self.is_settled() {
+            return self.settle(Verdict::Failure, None, now, random);
+        }
+        let Some(endpoint) = self.endpoints.get(self.index) else {
+            return;
+        };
+        let Some(breaker) = &endpoint.breaker else {
+            return;
+        };
+        let pass = {
+            let mut breaker = lock(breaker);
+            match breaker.state(now) {
+                BreakerState::Closed => breaker.reserve(now, random).ok(),
+                BreakerState::Open { .. } | BreakerState::HalfOpen => None,
+            }
+        };
+        if let Some(pass) = pass {
+            endpoint.settle(pass, Verdict::Failure, None, now, random);
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.is_answered || self.endpoints.len() < 2
     }
 }
 

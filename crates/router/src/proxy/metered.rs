@@ -16,6 +16,8 @@ pub(super) struct Metered {
     prices: Prices,
     ask: Ask,
     meter: Option<Meter>,
+    /// The model has the question and gave no answer so far.
+    is_asked: bool,
     charge: Option<Charge>,
     spending: Arc<Spending>,
 }
@@ -35,9 +37,15 @@ impl Metered {
             prices: Prices::of(ai),
             ask,
             meter: None,
+            is_asked: false,
             charge,
             spending,
         }
+    }
+
+    /// The model has all of the question and works on it, or has turned it down.
+    pub(super) fn asked(&mut self, is_at_work: bool) {
+        self.is_asked = is_at_work;
     }
 
     /// The answer begins.
@@ -62,16 +70,17 @@ impl Metered {
         self.meter.as_ref().is_none_or(Meter::at_boundary)
     }
 
-    /// The model has begun to speak.
+    /// The model has begun to speak; what is not a model's answer says nothing else.
     pub(super) fn has_content(&self) -> bool {
-        self.meter.as_ref().is_some_and(Meter::has_content)
+        self.meter.as_ref().is_none_or(Meter::has_content)
     }
 
-    /// The answer has said that it is complete, or what went wrong.
+    /// The answer has said that it is complete, or what went wrong; what is not a model's
+    /// answer ends where it ends.
     pub(super) fn is_terminated(&self) -> bool {
         self.meter
             .as_ref()
-            .is_some_and(|meter| meter.is_terminated() || meter.has_error())
+            .is_none_or(|meter| meter.is_terminated() || meter.has_error())
     }
 
     /// The last event of an answer that breaks off.
@@ -81,10 +90,17 @@ impl Metered {
 
     /// It is over: what was reserved and not used is given back.
     pub(super) fn settle(self) -> Spent {
-        // What never got an answer has used nothing.
-        let usage = self
-            .meter
-            .map_or_else(Usage::default, |meter| meter.usage(self.ask.input_tokens));
+        let usage = match self.meter {
+            Some(meter) => meter.usage(self.ask.input_tokens),
+            // Whoever leaves while the model thinks has had it read the question.
+            None if self.is_asked => Usage {
+                input: self.ask.input_tokens,
+                is_estimated: true,
+                ..Usage::default()
+            },
+            // What never got to a model, or was turned down, has used nothing.
+            None => Usage::default(),
+        };
         let micro_cost = micro_cost(&usage, self.prices);
         if let Some(charge) = self.charge {
             let tokens = usage.input.saturating_add(usage.output);

@@ -136,6 +136,8 @@ impl Refusal {
             Self::Unauthenticated => plain("Authentication required."),
             Self::Denied => plain("Access denied."),
             Self::NoRoute => plain("No matching proxy found."),
+            Self::Client(Gone::TooLarge) => error("Payload Too Large", &self.to_string()),
+            Self::Client(Gone::TooSlow) => error("Request Timeout", &self.to_string()),
             Self::Path(_) | Self::Handshake | Self::Client(_) => {
                 error("Bad Request", &self.to_string())
             }

@@ -20,6 +20,8 @@ pub(super) struct Replay {
     is_spent: bool,
     /// The end has come, with these trailers.
     end: Option<Option<Box<Fields>>>,
+    /// The present try waits for the client.
+    is_waiting: bool,
     /// All that has come.
     seen_bytes: u64,
     /// Most bytes there may be; 0 is no limit.
@@ -58,6 +60,11 @@ impl Replay {
         self.is_spent = true;
         self.kept.drain(..self.sent);
         self.sent = 0;
+    }
+
+    /// What is missing is the client's: the upstream has been given all that came.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_waiting
     }
 
     /// Bytes that came from the client.
@@ -111,6 +118,7 @@ impl Replay {
         cx: &mut Context<'_>,
         inflow: &mut dyn Inflow,
     ) -> Poll<Result<Chunk, Gone>> {
+        self.is_waiting = false;
         loop {
             if let Some(data) = self.kept.get(self.sent) {
                 let data = data.clone();
@@ -126,7 +134,10 @@ impl Replay {
             match inflow.poll_chunk(cx) {
                 Poll::Ready(Ok(chunk)) => self.take_in(chunk)?,
                 Poll::Ready(Err(gone)) => return Poll::Ready(Err(gone)),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.is_waiting = true;
+                    return Poll::Pending;
+                }
             }
             if self.kept_bytes > self.kept_max {
                 self.is_spent = true;

@@ -45,6 +45,7 @@ pub(super) struct Limits {
     pub(super) gap_ms: Option<u64>,
     pub(super) stream_total_ms: Option<u64>,
     pub(super) heartbeat_ms: Option<u64>,
+    pub(super) hedge_ms: Option<u64>,
 }
 
 /// A rate that each caller has for itself.
@@ -193,6 +194,30 @@ impl Route {
         &self.figures
     }
 
+    /// What would be asked of each upstream for this path, which the route was found under, and
+    /// query: scheme, authority, path, query. In the order of [`Route::endpoints`].
+    pub fn targets(&self, path: &str, query: Option<&str>) -> Vec<String> {
+        let rest = if self.record.strip_path {
+            super::outbound::below(path, &self.prefix)
+        } else {
+            path
+        };
+        let mark = if query.is_some() { "?" } else { "" };
+        let query = query.unwrap_or_default();
+        let target = |name: &str, base: &str| {
+            let slash = if base.is_empty() && rest.is_empty() {
+                "/"
+            } else {
+                ""
+            };
+            format!("{name}{base}{rest}{slash}{mark}{query}")
+        };
+        let endpoints = self.endpoints.list().iter();
+        endpoints
+            .map(|one| target(&one.name, &one.spec.base_path))
+            .collect()
+    }
+
     /// Who may pass.
     pub fn access(&self) -> AccessRule {
         self.access
@@ -215,6 +240,7 @@ impl Limits {
             first_byte_ms: ms(phases.first_byte),
             gap_ms: ms(phases.gap),
             stream_total_ms: ms(phases.total),
+            hedge_ms: ms(record.retry.hedge_after),
             heartbeat_ms: record.ai.as_ref().and_then(|ai| ms(ai.heartbeat)),
         }
     }

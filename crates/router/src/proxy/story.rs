@@ -28,7 +28,7 @@ pub(super) struct Story {
     pub(super) status: u16,
     pub(super) received: u64,
     pub(super) sent: u64,
-    /// Tries made.
+    /// Tries made; to repeat one whose connection had been closed is none.
     pub(super) tries: u32,
     pub(super) was_hedged: bool,
     pub(super) endpoint: Option<Arc<Endpoint>>,
@@ -36,7 +36,9 @@ pub(super) struct Story {
     pub(super) connection: Option<Connection>,
     /// How long it queued for its slot.
     pub(super) queued: Option<Duration>,
-    /// When the last try began, had its connection, had its answer's head, its first
+    /// What was waited for upstream and the client before the last try, and between two.
+    pub(super) waited: Duration,
+    /// When the last try began, or what else is waited for; when it had its connection, had its answer's head, its first
     /// content.
     pub(super) try_begun: Option<Duration>,
     pub(super) connected: Option<Duration>,
@@ -82,6 +84,7 @@ impl Story {
             endpoint: None,
             connection: None,
             queued: None,
+            waited: Duration::ZERO,
             try_begun: None,
             connected: None,
             answered: None,
@@ -91,6 +94,15 @@ impl Story {
         }
     }
 
+    /// What was waited for since a try began is over, and was no answer.
+    pub(super) fn wait_is_over(&mut self, now: Duration) {
+        if let Some(begun) = self.try_begun.take() {
+            self.waited += now.saturating_sub(begun);
+        }
+        self.connected = None;
+        self.answered = None;
+    }
+
     /// What it has come to, now that it is over.
     fn outcome(&self, now: Duration, ended: Ended, spent: Option<&Spent>) -> Outcome {
         let since = |from: Option<Duration>, to: Option<Duration>| Some(to?.saturating_sub(from?));
@@ -98,11 +110,18 @@ impl Story {
         let connect = since(self.try_begun, self.connected)
             .filter(|_| matches!(self.connection, Some(Connection::Fresh(_))));
         // Up to the answer's head, what was waited for is taken off.
-        let waited = [upstream, connect, self.queued].into_iter().flatten().sum();
+        let last = match (self.answered, self.connected) {
+            (Some(_), _) => upstream,
+            // It was broken off.
+            (None, Some(_)) => since(self.connected, Some(now)),
+            (None, None) => since(self.try_begun, Some(now)),
+        };
+        let waited = [last, connect, self.queued].into_iter().flatten().sum();
         let overhead = self
             .answered
             .unwrap_or(now)
             .saturating_sub(self.begun)
+            .saturating_sub(self.waited)
             .saturating_sub(waited);
         Outcome {
             status: self.status,
@@ -134,6 +153,15 @@ impl Held {
         }
     }
 
+    /// The answer breaks off: a failure, also if its beginning was a success.
+    pub(super) fn breaks(&mut self) {
+        let now = self.proxy.clock.mono_ms();
+        let random = self.proxy.draw();
+        if let Some(picked) = &mut self.picked {
+            picked.broke(now, random);
+        }
+    }
+
     /// Bytes of the answer that went to the client.
     pub(super) fn passed(&mut self, bytes: usize) {
         self.story.sent += bytes as u64;
@@ -149,9 +177,16 @@ impl Held {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
-        if how == Ended::Complete && self.story.decided_by == Decider::Upstream {
-            self.settle(Verdict::Success, None);
-        }
+        let is_well = how == Ended::Complete && self.story.decided_by == Decider::Upstream;
+        // What was told before stands.
+        self.settle(
+            if is_well {
+                Verdict::Success
+            } else {
+                Verdict::Neutral
+            },
+            None,
+        );
         self.picked = None;
         self.permit = None;
         let spent = self.metered.take().map(Metered::settle);

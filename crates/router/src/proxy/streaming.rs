@@ -8,6 +8,7 @@ use policy::Verdict;
 use upstream::http_service::{Exchange, ExchangeError};
 
 use super::ai::in_band;
+use super::metered::Metered;
 use super::outcome::{Ended, Phase};
 use super::replay::{Replay, Replaying};
 use super::story::Held;
@@ -101,6 +102,7 @@ impl Streaming {
             }
             Next::Over => return Poll::Ready(Err(Broken)),
         };
+        self.held.story.received = self.replay.seen_bytes();
         match polled {
             Poll::Ready(Ok(Chunk::Data(data))) => {
                 self.note(&data);
@@ -153,7 +155,7 @@ impl Streaming {
                 break;
             }
             self.beat_at_ms = Some(self.held.proxy.clock.mono_ms() + beat_ms);
-            if self.held.metered.as_ref().is_none_or(|it| it.at_boundary()) {
+            if self.held.metered.as_ref().is_none_or(Metered::at_boundary) {
                 let beat = Bytes::from_static(in_band::HEARTBEAT);
                 self.held.passed(beat.len());
                 return Poll::Ready(Ok(Chunk::Data(beat)));
@@ -169,8 +171,12 @@ impl Streaming {
             metered.push(data);
         }
         if !self.has_begun {
-            self.has_begun = self.held.metered.as_ref().is_none_or(|it| it.has_content());
+            self.has_begun = self.held.metered.as_ref().is_none_or(Metered::has_content);
             if self.has_begun {
+                if self.is_event_stream {
+                    // Its end may be hours away.
+                    self.held.settle(Verdict::Success, None);
+                }
                 self.held.story.first_content = Some(self.held.proxy.clock.elapsed());
             }
         }
@@ -188,7 +194,10 @@ impl Streaming {
     /// The answer can't be completed. A stream of a model says so in its own words, as
     /// its end would look like a whole answer; any other is cut.
     fn break_off(&mut self, how: Ended) -> Poll<Result<Chunk, Broken>> {
-        self.held.settle(Verdict::Failure, None);
+        let is_own_limit = self.is_event_stream && how == Ended::TimedOut(Phase::Total);
+        if !is_own_limit {
+            self.held.breaks();
+        }
         let said = self
             .held
             .metered

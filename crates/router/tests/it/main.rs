@@ -8,4 +8,5 @@
 mod answers;
 mod bad_days;
 mod delivery;
+mod proxy;
 mod scene;

@@ -125,6 +125,15 @@ impl Exchange {
         }
     }
 
+    /// It was closed before all of the request was on it: what is not to be done twice was
+    /// not begun either.
+    pub fn was_stale(&self) -> bool {
+        match &self.side {
+            Side::Http1(exchange) => exchange.was_stale(),
+            Side::Http2(_) => false,
+        }
+    }
+
     /// The bare connection, after `101 Switching Protocols`.
     pub fn into_tunnel(self) -> Option<Tunnel> {
         match self.side {

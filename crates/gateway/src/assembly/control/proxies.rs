@@ -270,12 +270,11 @@ impl Desk {
         told.limiter = Some(limiter(&route));
         let now = self.clock.mono_ms();
         let looks = route.endpoints(now);
-        let target = Target {
-            route: &route,
-            path,
-            query,
-        };
-        told.upstreams = looks.iter().map(|look| endpoint(look, &target)).collect();
+        let targets = route.targets(path, query);
+        let upstreams = looks.iter().zip(targets);
+        told.upstreams = upstreams
+            .map(|(look, target)| endpoint(look, target, &route.record))
+            .collect();
         let names = route.injected().unwrap_or_default();
         told.headers = names.into_iter().map(str::to_owned).collect();
         told.decision = decision(&told);
@@ -314,24 +313,7 @@ fn limiter(route: &Route) -> ProxyLimiter {
     }
 }
 
-/// What a request asks of a route.
-struct Target<'a> {
-    route: &'a Route,
-    path: &'a str,
-    query: Option<&'a str>,
-}
-
-fn endpoint(look: &EndpointLook, target: &Target<'_>) -> ProxyEndpoint {
-    let record = &target.route.record;
-    let rest = match record.strip_path {
-        true => below(target.path, &record.path),
-        false => target.path,
-    };
-    let mut url = format!("{}{rest}", look.url);
-    if let Some(query) = target.query {
-        url.push('?');
-        url.push_str(query);
-    }
+fn endpoint(look: &EndpointLook, target: String, record: &Record) -> ProxyEndpoint {
     let ejected = look
         .state
         .as_ref()
@@ -346,7 +328,7 @@ fn endpoint(look: &EndpointLook, target: &Target<'_>) -> ProxyEndpoint {
     ProxyEndpoint {
         url: look.url.clone(),
         weight: look.weight,
-        target: url,
+        target,
         breaker,
         retry_after_ms: retry_after.map(|wait| wait.as_millis() as u64),
         ejected,
@@ -356,15 +338,6 @@ fn endpoint(look: &EndpointLook, target: &Target<'_>) -> ProxyEndpoint {
             .as_ref()
             .map_or(0, |state| u64::from(state.pending)),
         eligible: breaker != "open",
-    }
-}
-
-/// What is below a prefix, counted in segments: those of a request may be encoded.
-fn below<'a>(path: &'a str, prefix: &str) -> &'a str {
-    let segments = prefix.matches('/').count();
-    match path.match_indices('/').nth(segments) {
-        Some((at, _)) => path.get(at..).unwrap_or_default(),
-        None => "",
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Http1Exchange {
     keep_alive: bool,
     /// Nothing of the answer has been seen.
     is_silent: bool,
+    /// All was written, and for a moment there was no word of the connection's end.
+    has_stood: bool,
     interims: u32,
 }
 
@@ -92,6 +94,7 @@ impl Http1Exchange {
             decoder: None,
             keep_alive: false,
             is_silent: true,
+            has_stood: false,
             interims: 0,
         }
     }
@@ -129,6 +132,7 @@ impl Http1Exchange {
                 }
                 Poll::Ready(_) => self.is_silent = false,
                 Poll::Pending if is_sent => {
+                    self.has_stood = true;
                     return inflow.poll_gone(cx).map(|gone| Err(gone.into()));
                 }
                 Poll::Pending => return Poll::Pending,
@@ -174,6 +178,10 @@ impl Http1Exchange {
 
     pub(super) fn may_be_stale(&self) -> bool {
         self.is_silent && self.link.as_ref().is_some_and(|link| link.is_reused)
+    }
+
+    pub(super) fn was_stale(&self) -> bool {
+        self.may_be_stale() && !self.has_stood
     }
 
     pub(super) fn into_tunnel(mut self) -> Option<Tunnel> {
