@@ -106,7 +106,10 @@ impl Api {
     pub fn put_secret(&self, name: &str, value: &str) -> anyhow::Result<()> {
         let path = format!("/admin/secrets/{name}");
         let response = self.call("PUT", &path, None, Some(&json!({ "value": value })))?;
-        ensure!(response.status == 204, "secret was answered by {response:?}");
+        ensure!(
+            response.status == 204,
+            "secret was answered by {response:?}"
+        );
         Ok(())
     }
 }
@@ -124,7 +127,11 @@ pub fn id(record: &Value) -> anyhow::Result<String> {
 
 fn good(response: &Response) -> anyhow::Result<Value> {
     let text = response.text();
-    ensure!(response.status == 200, "answered {} {text}", response.status);
+    ensure!(
+        response.status == 200,
+        "answered {} {text}",
+        response.status
+    );
     response.json()
 }
 

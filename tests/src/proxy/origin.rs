@@ -26,8 +26,11 @@ pub struct Origin {
     accepting: Option<JoinHandle<()>>,
 }
 
+/// What an upstream does with each request.
+type Answers = dyn Fn(&mut Asked<'_>) -> io::Result<()> + Send + Sync;
+
 struct Shared {
-    answer: Box<dyn Fn(&mut Asked<'_>) -> io::Result<()> + Send + Sync>,
+    answer: Box<Answers>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -149,11 +152,7 @@ impl Origin {
     }
 
     /// Waits until it has seen what is wanted.
-    pub fn wait(
-        &self,
-        timeout: Duration,
-        wanted: impl Fn(&Seen) -> bool,
-    ) -> anyhow::Result<Seen> {
+    pub fn wait(&self, timeout: Duration, wanted: impl Fn(&Seen) -> bool) -> anyhow::Result<Seen> {
         let (state, _) = self
             .shared
             .changed
@@ -285,12 +284,7 @@ impl Asked<'_> {
     }
 
     /// Answers with a body of known length.
-    pub fn answer(
-        &mut self,
-        status: u16,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> io::Result<()> {
+    pub fn answer(&mut self, status: u16, headers: &[(&str, &str)], body: &[u8]) -> io::Result<()> {
         let mut bytes = head(status, headers);
         if !matches!(status, 204 | 304) {
             bytes.push_str(&format!("Content-Length: {}\r\n", body.len()));

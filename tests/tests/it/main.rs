@@ -10,6 +10,7 @@ mod drain;
 mod kill;
 mod live;
 mod operators;
+mod proxy;
 mod relay_backlog;
 mod relay_doors;
 mod reload;
