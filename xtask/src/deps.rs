@@ -83,6 +83,9 @@ fn system_packages() -> anyhow::Result<()> {
     if !exists("redis-server") {
         missing.push("redis-server");
     }
+    if !exists("h2load") {
+        missing.push("nghttp2-client");
+    }
     if !exists("postgres") && !postgres_beside_the_path() {
         missing.push("postgresql");
     }
