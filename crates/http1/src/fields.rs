@@ -297,6 +297,10 @@ impl Fields {
         if !is_name(name.as_bytes()) || !is_value(value) {
             return Err(InvalidField);
         }
+        if self.own.capacity() == 0 {
+            // What one adds, and the next.
+            self.own.reserve(OWN_USUAL);
+        }
         let start = self.own.len();
         self.own.extend_from_slice(name.as_bytes());
         let middle = self.own.len();
@@ -394,6 +398,9 @@ fn slice<'a>(source: &'a [u8], range: &Range<u32>) -> &'a [u8] {
         .get(range.start as usize..range.end as usize)
         .unwrap_or_default()
 }
+
+/// Bytes that a proxy usually adds to a head.
+const OWN_USUAL: usize = 320;
 
 /// RFC 9110, 5.6.2: a token.
 pub(crate) fn is_name(name: &[u8]) -> bool {

@@ -36,6 +36,7 @@ pub enum Destination {
 #[derive(Debug)]
 pub struct AccessLog {
     shared: Arc<Shared>,
+    destination: Destination,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -83,7 +84,7 @@ impl AccessLog {
     ///
     /// If the file can't be opened, or there is no thread to be had.
     pub fn start(destination: Destination) -> Result<Self, AccessLogError> {
-        let output = match destination {
+        let output = match destination.clone() {
             Destination::Stdout => Output::Stdout(io::stdout()),
             Destination::File(path) => {
                 let file = open(&path).map_err(|source| AccessLogError::Open {
@@ -100,6 +101,7 @@ impl AccessLog {
         })?;
         Ok(Self {
             shared,
+            destination,
             thread: Some(thread),
         })
     }
@@ -111,6 +113,11 @@ impl AccessLog {
         line.write_json(&mut text);
         text.push(b'\n');
         self.take(&text);
+    }
+
+    /// Where lines go.
+    pub fn destination(&self) -> &Destination {
+        &self.destination
     }
 
     /// Opens the file anew, because the old one was moved away.

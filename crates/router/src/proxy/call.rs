@@ -23,7 +23,7 @@ use super::outcome::{Connection, Ended, Phase};
 use super::refusal::Refusal;
 use super::replay::{Replay, Replaying};
 use super::route::Route;
-use super::story::{Held, Story};
+use super::story::{Held, Story, millis};
 use super::streaming::Streaming;
 use super::trace::Trace;
 use super::tunnel::Tunnel;
@@ -96,12 +96,13 @@ impl Proxy {
             has_our_token,
         } = asked;
         let trace = Trace::of(&head.fields, || self.draw());
-        let story = Story::new(self.clock.elapsed(), &head, from, caller, trace);
+        let begun = self.clock.elapsed();
+        let story = Story::new(begun, &head, from, caller, trace);
         let limits = &route.limits;
         route.figures.begin();
         let mut call = Call {
             replay: Replay::new(route.record.retry.body_max as usize, route.record.max_body),
-            deadline_ms: limits.total_ms.map(|total| self.clock.mono_ms() + total),
+            deadline_ms: limits.total_ms.map(|total| millis(begun) + total),
             asked: head.target.clone(),
             upgrade: None,
             head,
@@ -131,7 +132,7 @@ impl Call<'_> {
         self.upgrade = Upgrade::asked(&self.head, &route)?;
         route.check_identity(&self.held)?;
         // Before the limiter, as the seed draws it.
-        route.endpoints.check(self.now())?;
+        route.endpoints.check(millis(self.held.story.begun))?;
         self.reserve_tokens().await?;
         self.take_slot().await?;
         self.prepare(has_our_token);
@@ -232,7 +233,7 @@ impl Call<'_> {
             micro_cost(&most, Prices::of(ai)),
         )?;
         let spending = Arc::clone(&proxy.spending);
-        self.held.metered = Some(Metered::new(ai, ask, Some(charge), spending));
+        self.held.metered = Some(Box::new(Metered::new(ai, ask, Some(charge), spending)));
         Ok(())
     }
 
@@ -241,11 +242,10 @@ impl Call<'_> {
         let route = Arc::clone(&self.held.route);
         let deadline = self.deadline_ms.map_or(Deadline::NEVER, Deadline::at);
         let clock = self.held.proxy.clock;
-        let came = clock.elapsed();
-        let may_queue = route.record.queue.max > 0;
-        self.held.story.try_begun = Some(came).filter(|_| may_queue);
+        let came = (route.record.queue.max > 0).then(|| clock.elapsed());
+        self.held.story.try_begun = came;
         let permit = self.unless_gone(route.guard.admit(deadline)).await??;
-        if may_queue {
+        if let Some(came) = came {
             self.held.story.try_begun = None;
             let waited = clock.elapsed().saturating_sub(came);
             self.held.story.queued = Some(waited).filter(|waited| *waited >= QUEUED_MIN);
@@ -270,7 +270,8 @@ impl Call<'_> {
         fresh: bool,
     ) -> Result<Result<Answered, Failure>, Refusal> {
         let route = Arc::clone(&self.held.route);
-        let now = self.now();
+        let begun = self.held.proxy.clock.elapsed();
+        let now = millis(begun);
         if self.held.picked.is_none() {
             let picked = route.endpoints.pick(now, self.held.proxy.draw(), avoid)?;
             self.held.picked = Some(picked);
@@ -283,7 +284,7 @@ impl Call<'_> {
         let story = &mut self.held.story;
         story.tries += u32::from(!fresh);
         story.breaker = endpoint.breaker_state(now);
-        story.try_begun = Some(self.held.proxy.clock.elapsed());
+        story.try_begun = Some(begun);
         story.endpoint = Some(Arc::clone(&endpoint));
         let proxy = Arc::clone(&self.held.proxy);
         let origin = match &self.upgrade {
@@ -296,8 +297,13 @@ impl Call<'_> {
             None => return Ok(Err(Failure::Phase(Phase::Total))),
         };
         let story = &mut self.held.story;
-        story.connection = Some(connection_of(&link));
-        story.connected = Some(proxy.clock.elapsed());
+        let connection = connection_of(&link);
+        story.connection = Some(connection);
+        story.connected = Some(match connection {
+            // It was at hand.
+            Connection::Reused => begun,
+            Connection::Fresh(_) => proxy.clock.elapsed(),
+        });
         let exchange = Exchange::new(link, &self.head);
         let answered = match self.head_of(exchange).await {
             Ok(answered) => answered,
@@ -373,18 +379,22 @@ impl Call<'_> {
         let mut metered = self.held.metered.as_mut();
         let (replay, inflow) = (&mut self.replay, &mut *self.inflow);
         let mut header_at = None;
+        // What goes out at once went out now.
+        let mut now = self.held.story.connected.map(millis);
         let answered = poll_fn(|cx| {
             let mut body = Replaying {
                 replay: &mut *replay,
                 inflow: &mut *inflow,
             };
+            let polled_at = now.take();
             if let Poll::Ready(answered) = exchange.poll_head(cx, &mut body) {
                 return Poll::Ready(
                     answered.map_err(|error| lost(&exchange, error, is_repeatable)),
                 );
             }
             if header_at.is_none() && exchange.is_sent() {
-                header_at = header_ms.map(|header_ms| clock.mono_ms() + header_ms);
+                let now = polled_at.unwrap_or_else(|| clock.mono_ms());
+                header_at = header_ms.map(|header_ms| now + header_ms);
                 if let Some(metered) = &mut metered {
                     metered.asked(true);
                 }
@@ -431,9 +441,8 @@ impl Call<'_> {
         }
         let head = answered?;
         self.held.story.answered = Some(now);
-        let now = self.now();
         if let Some(picked) = &mut self.held.picked {
-            picked.heard(now);
+            picked.heard(millis(now));
         }
         let status = head.status;
         let answered = Answered {

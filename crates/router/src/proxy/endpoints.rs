@@ -32,8 +32,9 @@ pub(super) struct Endpoint {
     pub(super) authority: Bytes,
     /// Where upgrades go: they need a connection of their own, of HTTP/1.1.
     pub(super) upgrade_origin: Arc<Origin>,
-    breaker: Option<Mutex<Breaker>>,
-    opened: AtomicU64,
+    /// Shared with what the upstream was before a change of its weight.
+    breaker: Option<Arc<Mutex<Breaker>>>,
+    opened: Arc<AtomicU64>,
 }
 
 /// All upstreams of a route.
@@ -106,7 +107,7 @@ impl Endpoints {
                 known
                     .iter()
                     .find(|known| known.spec == spec)
-                    .map_or_else(|| Arc::new(Endpoint::new(spec)), Arc::clone)
+                    .map_or_else(|| Arc::new(Endpoint::new(spec, known)), Arc::clone)
             })
             .collect();
         Arc::new(Self {
@@ -221,7 +222,15 @@ impl Endpoints {
 }
 
 impl Endpoint {
-    fn new(spec: EndpointSpec) -> Self {
+    fn new(spec: EndpointSpec, known: &[Arc<Self>]) -> Self {
+        let before = known.iter().find(|known| {
+            known.spec.origin == spec.origin && known.spec.base_path == spec.base_path
+        });
+        let breaker = match (before, &spec.breaker) {
+            (_, None) => None,
+            (Some(before), settings) if before.spec.breaker == *settings => before.breaker.clone(),
+            (_, Some(settings)) => Some(Arc::new(Mutex::new(Breaker::new(settings.clone())))),
+        };
         let scheme = match spec.origin.scheme {
             upstream::http_service::Scheme::Http => "http",
             upstream::http_service::Scheme::Https => "https",
@@ -233,11 +242,8 @@ impl Endpoint {
                 versions: Versions::Http1,
                 ..Origin::clone(&spec.origin)
             }),
-            breaker: spec
-                .breaker
-                .clone()
-                .map(|settings| Mutex::new(Breaker::new(settings))),
-            opened: AtomicU64::new(0),
+            breaker,
+            opened: before.map_or_else(Arc::default, |before| Arc::clone(&before.opened)),
             spec,
         }
     }

@@ -106,7 +106,12 @@ impl Replay {
                     return Err(Gone::TooLarge);
                 }
                 self.kept_bytes += data.len();
-                self.kept.push(data);
+                // A small part must not hold the whole buffer that it came in.
+                self.kept.push(if data.len() < COPIED_MAX {
+                    Bytes::copy_from_slice(&data)
+                } else {
+                    data
+                });
             }
             Chunk::End(trailers) => self.end = Some(trailers),
         }
@@ -145,6 +150,9 @@ impl Replay {
         }
     }
 }
+
+/// Parts up to this size are copied.
+const COPIED_MAX: usize = 1_024;
 
 impl Inflow for Replaying<'_> {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Chunk, Gone>> {

@@ -37,7 +37,8 @@ pub struct Uninstallable {
 impl Proxy {
     /// Puts these records into force, in place of those before. Routes whose record is
     /// the same go on with their state; requests under way end on the route they began
-    /// with. Records that are not active are known but not served.
+    /// with. Records that are not active are known but not served. One that can't be put into
+    /// force leaves the route that its id had before, unless its path is taken.
     pub fn install(&self, records: Vec<Installed>, sources: &dyn Sources) -> Vec<Uninstallable> {
         let before = self.snapshot.load_full();
         let mut next = Snapshot::default();
@@ -56,15 +57,24 @@ impl Proxy {
                 path: path.clone(),
                 reason,
             };
-            let route = match Route::compile(&id, record, known.map(|known| &**known), &workshop) {
-                Ok(route) => Arc::new(route),
-                Err(error) => {
-                    problems.push(refuse(error.to_string()));
-                    continue;
-                }
-            };
+            let (path, is_active, route) =
+                match Route::compile(&id, record, known.map(|known| &**known), &workshop) {
+                    Ok(route) => (path, is_active, Arc::new(route)),
+                    Err(error) => {
+                        problems.push(refuse(error.to_string()));
+                        let Some(known) = known else {
+                            continue;
+                        };
+                        let record = &known.record;
+                        (record.path.clone(), record.active, Arc::clone(known))
+                    }
+                };
             if is_active && let Err(error) = next.routes.add(&path, Arc::clone(&route)) {
-                problems.push(refuse(error.to_string()));
+                problems.push(Uninstallable {
+                    id,
+                    path,
+                    reason: error.to_string(),
+                });
                 continue;
             }
             next.by_id.insert(Arc::clone(&route.id), route);

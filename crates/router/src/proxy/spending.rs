@@ -1,7 +1,9 @@
 //! Who may spend how much on models, across all routes.
 
+use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use lifecycle::Clock;
 use policy::{Amount, Ledger, Reservation, SpendLimit, SpendLimits, Spent};
 
@@ -47,11 +49,7 @@ impl Spending {
             micro_cost_per_day: micro(budget.cost_per_day),
             micro_cost_per_month: micro(budget.cost_per_month),
         };
-        let key: Box<str> = match caller {
-            Caller::Guest => "guest".into(),
-            Caller::User { id, .. } => format!("user:{id}").into(),
-            Caller::Superuser(name) => format!("superuser:{name}").into(),
-        };
+        let key = account(caller);
         let amount = Amount { tokens, micro_cost };
         let now = self.clock.unix_ms();
         self.lock()
@@ -99,7 +97,51 @@ impl Spending {
     }
 }
 
+/// The name of a caller's account, as a store keeps it. What is too long for that, or no plain
+/// text, goes by its hash: one odd name must not keep the others' sums from being stored.
+fn account(caller: &Caller) -> Box<str> {
+    let (kind, id) = match caller {
+        Caller::Guest => return "guest".into(),
+        Caller::User { id, .. } => ("user", &**id),
+        Caller::Superuser(name) => ("superuser", &**name),
+    };
+    if id.len() <= ID_BYTES_MAX && !id.contains('\0') {
+        return format!("{kind}:{id}").into();
+    }
+    let hash = digest(&SHA256, id.as_bytes());
+    let mut name = format!("{kind}#");
+    for byte in hash.as_ref() {
+        let _written = write!(name, "{byte:02x}");
+    }
+    name.into()
+}
+
+/// Longer ones go by their hash; with what stands before it fits a store's column.
+const ID_BYTES_MAX: usize = 200;
+
 /// Whole millionths; a limit so small that it is none of them is still one.
 fn micro(cost: f64) -> u64 {
     (cost * 1_000_000.0).ceil() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn an_account_has_a_name_that_can_be_stored() {
+        let user = |id: &str| Caller::User {
+            id: id.into(),
+            claims: Arc::default(),
+        };
+        assert_eq!(&*account(&Caller::Guest), "guest");
+        assert_eq!(&*account(&user("ada")), "user:ada");
+        assert_eq!(&*account(&Caller::Superuser("ada".into())), "superuser:ada");
+        let long = account(&user(&"x".repeat(5_000)));
+        assert_eq!(long.len(), "user#".len() + 64);
+        assert_ne!(long, account(&user(&"x".repeat(5_001))));
+        assert!(account(&user("a\0b")).starts_with("user#"));
+    }
 }

@@ -57,7 +57,7 @@ pub(super) struct Held {
     pub(super) story: Story,
     pub(super) picked: Option<Picked>,
     pub(super) permit: Option<Permit>,
-    pub(super) metered: Option<Metered>,
+    pub(super) metered: Option<Box<Metered>>,
     pub(super) is_over: bool,
 }
 
@@ -177,22 +177,21 @@ impl Held {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
+        let now = self.proxy.clock.elapsed();
         let is_well = how == Ended::Complete && self.story.decided_by == Decider::Upstream;
-        // What was told before stands.
-        self.settle(
-            if is_well {
-                Verdict::Success
-            } else {
-                Verdict::Neutral
-            },
-            None,
-        );
+        let verdict = if is_well {
+            Verdict::Success
+        } else {
+            Verdict::Neutral
+        };
+        if let Some(picked) = &mut self.picked {
+            // What was told before stands.
+            picked.settle(verdict, None, millis(now), self.proxy.draw());
+        }
         self.picked = None;
         self.permit = None;
-        let spent = self.metered.take().map(Metered::settle);
-        let outcome = self
-            .story
-            .outcome(self.proxy.clock.elapsed(), how, spent.as_ref());
+        let spent = self.metered.take().map(|metered| metered.settle());
+        let outcome = self.story.outcome(now, how, spent.as_ref());
         let concurrent = self.route.figures.active();
         self.route.figures.finish(&outcome);
         if let Some(log) = &*self.proxy.log.load() {
@@ -219,6 +218,11 @@ impl Held {
             });
         }
     }
+}
+
+/// A moment of the clock in milliseconds, as policies count.
+pub(super) fn millis(at: Duration) -> u64 {
+    u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Drop for Held {

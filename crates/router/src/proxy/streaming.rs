@@ -8,7 +8,6 @@ use policy::Verdict;
 use upstream::http_service::{Exchange, ExchangeError};
 
 use super::ai::in_band;
-use super::metered::Metered;
 use super::outcome::{Ended, Phase};
 use super::replay::{Replay, Replaying};
 use super::story::Held;
@@ -131,6 +130,39 @@ impl Streaming {
         }
     }
 
+    /// Sends on what is left of the request, while the client takes nothing of the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`poll_chunk`](Self::poll_chunk); neither is polled again then.
+    pub fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        inflow: &mut dyn Inflow,
+    ) -> Result<(), Broken> {
+        if !matches!(self.next, Next::Upstream) {
+            return Ok(());
+        }
+        let sent = self.exchange.poll_request(
+            cx,
+            &mut Replaying {
+                replay: &mut self.replay,
+                inflow,
+            },
+        );
+        sent.map_err(|error| {
+            self.next = Next::Over;
+            if matches!(error, ExchangeError::Client(_)) {
+                self.held.ends(Ended::ClientLeft);
+            } else {
+                tracing::debug!(%error, route = %self.held.route.label, "answer broke off");
+                self.held.breaks();
+                self.held.ends(Ended::UpstreamBroke);
+            }
+            Broken
+        })
+    }
+
     /// The upstream is silent: is anything due?
     fn poll_phases(
         &mut self,
@@ -155,7 +187,7 @@ impl Streaming {
                 break;
             }
             self.beat_at_ms = Some(self.held.proxy.clock.mono_ms() + beat_ms);
-            if self.held.metered.as_ref().is_none_or(Metered::at_boundary) {
+            if self.held.metered.as_ref().is_none_or(|it| it.at_boundary()) {
                 let beat = Bytes::from_static(in_band::HEARTBEAT);
                 self.held.passed(beat.len());
                 return Poll::Ready(Ok(Chunk::Data(beat)));
@@ -171,13 +203,15 @@ impl Streaming {
             metered.push(data);
         }
         if !self.has_begun {
-            self.has_begun = self.held.metered.as_ref().is_none_or(Metered::has_content);
+            self.has_begun = self.held.metered.as_ref().is_none_or(|it| it.has_content());
             if self.has_begun {
                 if self.is_event_stream {
                     // Its end may be hours away.
                     self.held.settle(Verdict::Success, None);
                 }
-                self.held.story.first_content = Some(self.held.proxy.clock.elapsed());
+                if self.is_event_stream || self.held.metered.is_some() {
+                    self.held.story.first_content = Some(self.held.proxy.clock.elapsed());
+                }
             }
         }
         let gap_ms = self.held.route.limits.gap_ms;

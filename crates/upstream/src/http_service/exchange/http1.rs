@@ -43,6 +43,8 @@ pub(super) struct Http1Exchange {
     method: Method,
     sending: Sending,
     out: Outgoing,
+    /// What was written may still wait in the stream.
+    is_unflushed: bool,
     input: BytesMut,
     decoder: Option<BodyDecoder>,
     /// The link can carry another request after this one.
@@ -70,6 +72,8 @@ enum Sending {
     Done,
     /// The upstream takes no more of it; what it says about that is still read.
     Refused(io::Error),
+    /// The answer came before the body was given leave: it is not sent any more.
+    Withheld,
 }
 
 impl Http1Exchange {
@@ -90,6 +94,7 @@ impl Http1Exchange {
             method: head.method.clone(),
             sending,
             out: Outgoing::new(head_bytes),
+            is_unflushed: false,
             input: BytesMut::new(),
             decoder: None,
             keep_alive: false,
@@ -110,6 +115,9 @@ impl Http1Exchange {
                 match head.status {
                     100..=199 if head.status != 101 => self.interim(&head, inflow)?,
                     _ => {
+                        if matches!(self.sending, Sending::Held { .. }) {
+                            self.sending = Sending::Withheld;
+                        }
                         self.keep_alive = head.keep_alive && head.framing != Framing::UntilClose;
                         self.decoder = Some(BodyDecoder::new(head.framing));
                         if let Some(value) = head.fields.get(Known::KeepAlive)
@@ -133,6 +141,10 @@ impl Http1Exchange {
                 Poll::Ready(_) => self.is_silent = false,
                 Poll::Pending if is_sent => {
                     self.has_stood = true;
+                    return inflow.poll_gone(cx).map(|gone| Err(gone.into()));
+                }
+                // The upstream takes nothing: nobody else listens to the client.
+                Poll::Pending if !self.out.is_empty() || self.is_unflushed => {
                     return inflow.poll_gone(cx).map(|gone| Err(gone.into()));
                 }
                 Poll::Pending => return Poll::Pending,
@@ -172,8 +184,23 @@ impl Http1Exchange {
         }
     }
 
+    pub(super) fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        inflow: &mut dyn Inflow,
+    ) -> Result<(), ExchangeError> {
+        if !self.is_sent() {
+            // Whoever polls next is told if it is done.
+            let _ = self.poll_send(cx, inflow)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn is_sent(&self) -> bool {
-        matches!(self.sending, Sending::Done | Sending::Refused(_))
+        matches!(
+            self.sending,
+            Sending::Done | Sending::Refused(_) | Sending::Withheld
+        )
     }
 
     pub(super) fn may_be_stale(&self) -> bool {
@@ -195,6 +222,7 @@ impl Http1Exchange {
     /// request.
     fn finish(&mut self) {
         let is_clean = self.input.is_empty() && matches!(self.sending, Sending::Done);
+        give_back(std::mem::take(&mut self.input));
         let link = self.link.take();
         if self.keep_alive
             && is_clean
@@ -238,7 +266,7 @@ impl Http1Exchange {
         loop {
             // What the client has sent already goes out with the head, in one write.
             let taken = self.poll_take(cx, inflow)?;
-            if self.out.is_empty() {
+            if self.out.is_empty() && !self.is_unflushed {
                 self.out.give_back();
                 if matches!(self.sending, Sending::Last) {
                     self.sending = Sending::Done;
@@ -248,7 +276,10 @@ impl Http1Exchange {
             let Some(link) = &mut self.link else {
                 return Poll::Ready(Ok(()));
             };
-            if let Err(error) = ready!(poll_write(&mut self.out, cx, &mut link.stream)) {
+            self.is_unflushed = true;
+            let written = ready!(poll_write(&mut self.out, cx, &mut link.stream));
+            self.is_unflushed = false;
+            if let Err(error) = written {
                 // It may have answered before it closed.
                 self.out = Outgoing::default();
                 self.sending = Sending::Refused(error);
@@ -310,7 +341,7 @@ impl Http1Exchange {
     }
 }
 
-/// Writes all there is.
+/// Writes all there is, and sees that none of it waits in the stream.
 fn poll_write(
     out: &mut Outgoing,
     cx: &mut Context<'_>,
