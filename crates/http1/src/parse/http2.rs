@@ -27,7 +27,8 @@ pub fn http2_request(
     if parts.method == Method::CONNECT {
         return Err(Reject::Connect);
     }
-    let fields = Fields::from_header_map(&parts.headers);
+    let mut fields = Fields::from_header_map(&parts.headers);
+    join_cookies(&mut fields);
     if fields.len() > limits.fields {
         return Err(Reject::TooManyFields);
     }
@@ -38,6 +39,8 @@ pub fn http2_request(
     }
     let framing = match (meaning.framing(Version::Http2)?, has_body) {
         (Some(Framing::Length(_)), false) => return Err(Reject::ContentLength),
+        // Whether the stream really ends without content is still to be seen.
+        (Some(Framing::Empty), true) => Framing::Chunked,
         (Some(framing), _) => framing,
         (None, true) => Framing::Chunked,
         (None, false) => Framing::Empty,
@@ -53,6 +56,18 @@ pub fn http2_request(
         upgrade: None,
         fields,
     })
+}
+
+/// HTTP/2 lets a client split its cookies into several fields; of HTTP/1.1 servers many
+/// read the first only (RFC 9113, 8.2.3).
+fn join_cookies(fields: &mut Fields) {
+    if fields.all(Known::Cookie).nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = fields.all(Known::Cookie).collect();
+    let joined = crumbs.join(&b"; "[..]);
+    // Each part was a valid value before.
+    let _ = fields.set(Known::Cookie.name(), &joined);
 }
 
 /// No field speaks of a connection, and none passes for another one.

@@ -108,6 +108,19 @@ impl Exchange {
         }
     }
 
+    /// Sends what there is of the request, without asking for the answer: for a client
+    /// that takes none of it before its whole request is taken.
+    pub fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        inflow: &mut dyn Inflow,
+    ) -> Result<(), ExchangeError> {
+        match &mut self.side {
+            Side::Http1(exchange) => exchange.poll_request(cx, inflow),
+            Side::Http2(exchange) => exchange.poll_request(cx, inflow),
+        }
+    }
+
     /// All of the request has left: from now on the upstream is waited for.
     pub fn is_sent(&self) -> bool {
         match &self.side {

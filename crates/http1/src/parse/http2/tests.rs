@@ -95,3 +95,17 @@ fn what_http1_could_read_otherwise_is_refused() {
     let connect = parsed("CONNECT", "a:80", &[], false).map(|_| ());
     assert_eq!(connect, Err(Reject::Connect));
 }
+
+#[test]
+fn cookies_in_pieces_become_one_field() {
+    let fields = [
+        ("host", "a"),
+        ("cookie", "a=1"),
+        ("accept", "x"),
+        ("cookie", "b=2"),
+        ("cookie", "c=3; d=4"),
+    ];
+    let head = parsed("GET", "/", &fields, false).unwrap();
+    let cookies: Vec<&[u8]> = head.fields.all(Known::Cookie).collect();
+    assert_eq!(cookies, [b"a=1; b=2; c=3; d=4"]);
+}

@@ -15,8 +15,8 @@ use h2::{Reason, RecvStream, SendStream};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HeaderValue, TE};
 use http::{HeaderMap, Method, Request, Uri};
 use http1::{
-    Chunk, Fields, Framing, Inflow, Known, Reject, RequestHead, ResponseHead, Version,
-    strip_hop_by_hop,
+    BodyError, Chunk, Fields, Framing, Inflow, Known, Reject, RequestHead, ResponseHead, Version,
+    strip_hop_by_hop, strip_trailers,
 };
 use tokio::time::Sleep;
 
@@ -164,7 +164,7 @@ impl Http2Exchange {
                 self.finish();
                 let trailers = trailers.map(|trailers| {
                     let mut fields = Fields::from_header_map(&trailers);
-                    strip_hop_by_hop(&mut fields);
+                    strip_trailers(&mut fields);
                     Box::new(fields)
                 });
                 Poll::Ready(Ok(Chunk::End(trailers)))
@@ -172,6 +172,14 @@ impl Http2Exchange {
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.failed(error))),
             Poll::Pending => poll_gone(sent, cx, inflow),
         }
+    }
+
+    pub(super) fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        inflow: &mut dyn Inflow,
+    ) -> Result<(), ExchangeError> {
+        self.poll_send(cx, inflow).map(drop)
     }
 
     pub(super) fn is_sent(&self) -> bool {
@@ -216,11 +224,22 @@ impl Http2Exchange {
         if !(200..=599).contains(&status) {
             return Err(Reject::StatusLine.into());
         }
-        let length = parts
-            .headers
-            .get(CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
+        let length = match (lengths.next(), lengths.next()) {
+            (None, _) => None,
+            (Some(length), None) => {
+                let length = length
+                    .to_str()
+                    .ok()
+                    .and_then(|text| text.parse::<u64>().ok());
+                Some(length.ok_or(Reject::ContentLength)?)
+            }
+            _ => return Err(Reject::ContentLength.into()),
+        };
         let is_bare = self.method == Method::HEAD || matches!(status, 204 | 205 | 304);
+        if !is_bare && body.is_end_stream() && length.is_some_and(|length| length > 0) {
+            return Err(BodyError::Cut.into());
+        }
         let framing = match length {
             _ if is_bare || body.is_end_stream() => Framing::Empty,
             Some(0) => Framing::Empty,
@@ -321,6 +340,9 @@ impl Http2Exchange {
                     }
                     Poll::Pending => return Ok(Sent::Blocked),
                 };
+            }
+            if room == 0 {
+                continue;
             }
             let now = part.split_to(room.min(part.len()));
             if stream.send_data(now, false).is_err() {

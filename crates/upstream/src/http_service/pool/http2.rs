@@ -423,8 +423,9 @@ impl AsyncWrite for Heard {
 /// Bytes of one answer that may come before they are read.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// Bytes of all answers together.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes of all answers together: as many as a hundred clients may leave unread, or a few
+/// that do not read would stop the answers of all others on the connection.
+const CONNECTION_WINDOW: u32 = 100 * STREAM_WINDOW;
 
 const HEADER_LIST_MAX: u32 = 64 * 1024;
 
