@@ -2,9 +2,11 @@
 //! every byte, the API of routes.
 
 pub mod api;
+pub mod kills;
 pub mod message;
 pub mod model;
 pub mod origin;
+pub mod reload;
 pub mod wire;
 
 use serde_json::{Value, json};

@@ -57,9 +57,20 @@ impl Gateway {
     /// whatever its configuration file says now. Ports may change.
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.terminate()?;
+        self.start_again()
+    }
+
+    /// Waits for the end of the process, which something has brought about, and starts
+    /// another in the same folder. Ports may change.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
         self.wait_exit(PATIENCE)?;
         (self.child, self.log) = spawn(self.folder.path())?;
         self.wait_until_ready()
+    }
+
+    /// Sends SIGKILL: it ends in the middle of whatever it does.
+    pub fn kill(&self) -> anyhow::Result<()> {
+        self.signal(Signal::KILL)
     }
 
     /// Replaces the configuration file at once, as a careful editor does; the gateway sees

@@ -13,6 +13,8 @@ mod operators;
 mod proxy;
 mod proxy_evil;
 mod proxy_http2;
+mod proxy_kills;
+mod proxy_reload;
 mod relay_backlog;
 mod relay_doors;
 mod reload;

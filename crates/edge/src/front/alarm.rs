@@ -31,6 +31,8 @@ impl Alarm {
         if now >= at {
             return Poll::Ready(());
         }
+        // What never comes must not be more than timers can tell.
+        let at = at.min(now.saturating_add(FARTHEST_MS));
         let sleep = match &mut self.set {
             Some(sleep) => {
                 // The old deadline stands for its moment on the clock.
@@ -59,3 +61,9 @@ impl Alarm {
         Poll::Pending
     }
 }
+
+/// A year, after which the alarm is looked at again.
+const FARTHEST_MS: u64 = 365 * 24 * 3_600 * 1_000;
+
+#[cfg(test)]
+mod tests;

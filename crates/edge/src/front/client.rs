@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use http1::{
-    BodyDecoder, BodyError, Chunk, Decoded, Framing, Gone, Inflow, Outgoing, Reject, RequestHead,
-    ResponseHead, give_back, take_buffer,
+    BodyDecoder, BodyError, Chunk, Decoded, Framing, Gone, Inflow, Known, Outgoing, Reject,
+    RequestHead, ResponseHead, Version, give_back, take_buffer,
 };
 use lifecycle::Clock;
 use tokio::io::AsyncWrite;
@@ -33,7 +33,12 @@ pub(super) struct Client {
     alarm: Alarm,
     body: BodyDecoder,
     is_body_read: bool,
+    /// It holds its body back until it hears `100 Continue`.
     expects_continue: bool,
+    /// It knows interim answers.
+    takes_interim: bool,
+    /// Nothing that was written waits in the stream.
+    is_flushed: bool,
     /// How long a body may make no progress, in milliseconds.
     body_patience_ms: u64,
     body_due_ms: Option<u64>,
@@ -69,6 +74,8 @@ impl Client {
             body: BodyDecoder::new(Framing::Empty),
             is_body_read: true,
             expects_continue: false,
+            takes_interim: false,
+            is_flushed: true,
             body_patience_ms: u64::MAX,
             body_due_ms: None,
             has_left: false,
@@ -127,20 +134,36 @@ impl Client {
         self.body = BodyDecoder::new(head.framing);
         self.is_body_read = head.framing == Framing::Empty;
         self.expects_continue = head.expects_continue && !self.is_body_read;
+        self.takes_interim = head.version == Version::Http11;
         self.body_patience_ms = body_patience_ms;
         self.body_due_ms = None;
     }
 
+    /// The answer begins: from now on nothing else is written. Tells whether the
+    /// connection may stand after it: not if a body was held back, as whether it still
+    /// comes can't be known.
+    pub(super) fn answers(&mut self) -> bool {
+        self.takes_interim = false;
+        !std::mem::take(&mut self.expects_continue) && !self.has_left
+    }
+
     /// Whether the connection can carry another request: what is left of the present one
-    /// is read and forgotten, if it is little.
+    /// is read and forgotten, if it is little and comes soon.
     pub(super) async fn is_ready_for_next(&mut self) -> bool {
+        if self.is_body_read {
+            return !self.has_left;
+        }
+        let until = self.clock.mono_ms().saturating_add(self.body_patience_ms);
         let mut unwanted = 0;
         while !self.is_body_read {
-            // Whether it still comes can't be known.
-            if self.expects_continue || unwanted > UNWANTED_MAX {
+            if unwanted > UNWANTED_MAX {
                 return false;
             }
-            match poll_fn(|cx| self.poll_chunk(cx)).await {
+            let part = poll_fn(|cx| match self.poll_chunk(cx) {
+                Poll::Pending => self.poll_deadline(cx, until).map(|()| Err(Gone::TooSlow)),
+                part @ Poll::Ready(_) => part,
+            });
+            match part.await {
                 Ok(Chunk::Data(data)) => unwanted += data.len(),
                 Ok(Chunk::End(_)) => {}
                 Err(_) => return false,
@@ -160,10 +183,20 @@ impl Client {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.is_flushed = false;
             self.out.advance(written);
         }
         self.out.give_back();
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if !self.is_flushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.is_flushed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// All that was to be written has left.
+    pub(super) fn is_written(&self) -> bool {
+        self.out.is_empty() && self.is_flushed
     }
 
     /// Reads what there is; 0 is the end of what the client sends.
@@ -199,7 +232,7 @@ impl Inflow for Client {
                 .copied()
                 .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        if !self.out.is_empty() && matches!(self.poll_write(cx), Poll::Ready(Err(_))) {
+        if !self.is_written() && matches!(self.poll_write(cx), Poll::Ready(Err(_))) {
             self.has_left = true;
             return Poll::Ready(Err(Gone::Left));
         }
@@ -239,6 +272,10 @@ impl Inflow for Client {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        // Interim answers are worth nothing once the answer has come.
+        if !self.is_written() && matches!(self.poll_write(cx), Poll::Ready(Err(_))) {
+            self.has_left = true;
+        }
         while !self.has_left {
             if self.input.len() >= AHEAD_MAX {
                 return Poll::Pending;
@@ -256,11 +293,17 @@ impl Inflow for Client {
     }
 
     fn interim(&mut self, head: &ResponseHead) {
-        if self.out.has_room() {
+        if self.takes_interim && self.out.has_room() {
+            let mut fields = head.fields.clone();
+            http1::strip_hop_by_hop(&mut fields);
+            fields.remove(Known::ContentLength);
             let out = self.out.copied();
             http1::write_status_line(out, head.status);
-            http1::write_fields(out, &head.fields);
+            http1::write_fields(out, &fields);
             out.extend_from_slice(b"\r\n");
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

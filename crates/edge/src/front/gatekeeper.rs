@@ -150,8 +150,11 @@ pub(super) fn examine(input: &[u8], limits: &Limits) -> Result<Option<Examined>,
     if input.is_empty() {
         return Ok(None);
     }
-    // Heads that are not for the proxy are few enough to be copied.
-    let shown = input.get(..limits.head.saturating_add(2)).unwrap_or(input);
+    // Heads that are not for the proxy are few enough to be copied. As much is shown as
+    // makes sure that one which is too large is seen to be so.
+    let shown = input
+        .get(..limits.head.saturating_add(EMPTY_LINES_BYTES))
+        .unwrap_or(input);
     let mut copy = BytesMut::from(shown);
     let Some(head) = http1::request(&mut copy, limits)? else {
         return Ok(None);
@@ -162,6 +165,9 @@ pub(super) fn examine(input: &[u8], limits: &Limits) -> Result<Option<Examined>,
         framing: head.framing,
     }))
 }
+
+/// Bytes of the empty lines that may stand before a head.
+const EMPTY_LINES_BYTES: usize = 4;
 
 /// Whether a path belongs to the proxy.
 pub(super) fn is_proxied(path: &str) -> bool {
@@ -184,7 +190,11 @@ impl AsyncRead for Gatekeeper {
                 this.allowed -= count;
                 return Poll::Ready(Ok(()));
             }
-            if this.stop.is_some() {
+            if let Some(stop) = this.stop {
+                if stop == Stop::Malformed {
+                    // Whoever answers may wait for the rest of the body, which never comes.
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
                 this.busy.reader.register(cx.waker());
                 if this.busy.is_busy.load(Ordering::Acquire) {
                     return Poll::Pending;
@@ -234,3 +244,6 @@ impl AsyncWrite for Gatekeeper {
         Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

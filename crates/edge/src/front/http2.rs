@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -13,16 +14,20 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use lifecycle::{Clock, Tasks};
+use lifecycle::Clock;
 use router::proxy::{Answer, Asked, Body, Refusal, Streaming};
 
+use self::pace::{PACE, Pace, Streams};
 use super::alarm::Alarm;
 use super::caller::Callers;
 use super::reply::Reply;
 use super::serve::limits;
 use super::socket::{Rewound, Unstalled};
 use super::{Front, Peer, gatekeeper, proxied, refusal_of, reply, routes};
+use crate::door::Underway;
 use crate::live::Live;
+
+mod pace;
 
 /// Bytes a stream may send before it is read; two reads of ours.
 const STREAM_WINDOW: u32 = 64 * 1_024;
@@ -37,6 +42,8 @@ pub(super) async fn serve(front: Arc<Front>, stream: Unstalled, peer: Peer, earl
     let Some(limits) = live.proxy.http2 else {
         return;
     };
+    let patience = live.door.handshake_timeout;
+    let streams = Arc::new(Streams::new(front.clock));
     let (service_front, service_peer) = (Arc::clone(&front), peer.clone());
     let service = service_fn(move |request| {
         let (front, peer) = (Arc::clone(&service_front), service_peer.clone());
@@ -45,7 +52,11 @@ pub(super) async fn serve(front: Arc<Front>, stream: Unstalled, peer: Peer, earl
             Ok::<_, Infallible>(answer(front, peer, request).await)
         }
     });
-    let mut builder = http2::Builder::new(Spawning(front.tasks.clone()));
+    let mut builder = http2::Builder::new(Spawning {
+        front: Arc::clone(&front),
+        streams: Arc::clone(&streams),
+        patience,
+    });
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -63,6 +74,18 @@ pub(super) async fn serve(front: Arc<Front>, stream: Unstalled, peer: Peer, earl
     let draining = front.door.closed();
     let served = tokio::select! {
         served = connection.as_mut() => served,
+        () = streams.rest(patience, live.proxy.keep_alive) => {
+            connection.as_mut().graceful_shutdown();
+            loop {
+                match tokio::time::timeout(patience, connection.as_mut()).await {
+                    Ok(served) => break served,
+                    // One came in the last moment.
+                    Err(_elapsed) if streams.are_open() => {}
+                    Err(_elapsed) if streams.have_been() => return,
+                    Err(_elapsed) => return front.metrics.refused("handshake_timeout"),
+                }
+            }
+        }
         () = async { tokio::select! { () = stopping.cancelled() => {}, () = draining => {} } } => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -75,13 +98,29 @@ pub(super) async fn serve(front: Arc<Front>, stream: Unstalled, peer: Peer, earl
     }
 }
 
-/// hyper's tasks under our owner.
+/// hyper's tasks under our owner, one per stream. hyper waits for ever for a client that
+/// opens no window for its answer; here such a stream is reset.
 #[derive(Clone)]
-struct Spawning(Tasks);
+struct Spawning {
+    front: Arc<Front>,
+    streams: Arc<Streams>,
+    patience: Duration,
+}
 
 impl<Task: Future<Output = ()> + Send + 'static> Executor<Task> for Spawning {
     fn execute(&self, task: Task) {
-        self.0.spawn("http/2 stream", task);
+        let open = Streams::opens(&self.streams);
+        let (front, patience) = (Arc::clone(&self.front), self.patience);
+        let pace = Arc::new(Pace::new(front.clock));
+        self.front.tasks.spawn("http/2 stream", async move {
+            let task = PACE.scope(Arc::clone(&pace), task);
+            tokio::select! {
+                biased;
+                () = task => {}
+                () = pace.stalls(patience) => front.metrics.refused("write_timeout"),
+            }
+            drop(open);
+        });
     }
 }
 
@@ -101,9 +140,10 @@ async fn answer(front: Arc<Front>, peer: Peer, request: Request<Incoming>) -> Re
                     return reply::text(status, &reject.to_string());
                 }
             };
+            let underway = front.door.request_begins();
             let mut inflow = StreamInflow::new(body, front.clock, live.proxy.body_patience_ms);
             let answer = proxied_answer(&front, &live, &proxy, &peer, head, &mut inflow).await;
-            reply_of(answer, inflow)
+            reply_of(answer, inflow, underway)
         }
         _ => routes::answer(front, peer, request).await,
     }
@@ -137,9 +177,14 @@ async fn proxied_answer(
     }
 }
 
-fn reply_of(answer: Answer, inflow: StreamInflow) -> Reply {
+fn reply_of(answer: Answer, inflow: StreamInflow, underway: Underway) -> Reply {
     let body = match answer.body {
-        Body::Stream(streaming) => reply::proxied(StreamBody { streaming, inflow }),
+        Body::Stream(streaming) => reply::proxied(StreamBody {
+            streaming,
+            inflow,
+            pace: PACE.try_with(Arc::clone).ok(),
+            _underway: underway,
+        }),
         Body::Full(bytes) => reply::full(bytes),
         Body::Empty | Body::Tunnel(_) => reply::full(Bytes::new()),
     };
@@ -231,6 +276,8 @@ impl Inflow for StreamInflow {
 pub(crate) struct StreamBody {
     streaming: Box<Streaming>,
     inflow: StreamInflow,
+    pace: Option<Arc<Pace>>,
+    _underway: Underway,
 }
 
 impl hyper::body::Body for StreamBody {
@@ -242,9 +289,17 @@ impl hyper::body::Body for StreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
+        if let Some(pace) = &this.pace {
+            pace.is_taken();
+        }
         Poll::Ready(
             match ready!(this.streaming.poll_chunk(cx, &mut this.inflow)) {
-                Ok(Chunk::Data(data)) => Some(Ok(Frame::data(data))),
+                Ok(Chunk::Data(data)) => {
+                    if let Some(pace) = &this.pace {
+                        pace.gives();
+                    }
+                    Some(Ok(Frame::data(data)))
+                }
                 Ok(Chunk::End(None)) => None,
                 Ok(Chunk::End(Some(trailers))) => trailers
                     .to_header_map()

@@ -7,8 +7,8 @@ use std::task::Poll;
 use bytes::BytesMut;
 use http::Method;
 use http1::{
-    Chunk, Framing, Known, Outgoing, RequestHead, Version, chunk_end, take_buffer, write_fields,
-    write_status_line,
+    Chunk, Fields, Framing, Known, Outgoing, RequestHead, Version, chunk_end, take_buffer,
+    write_fields, write_status_line,
 };
 use router::proxy::{Answer, Asked, Body, Origin, Proxy, Refusal, Streaming, Tunnel};
 
@@ -23,6 +23,8 @@ pub(super) enum After {
     Next(Client),
     /// It is over.
     Close(Client),
+    /// It is over, and its end must not pass for that of an answer.
+    Cut(Client),
     /// It carries another protocol now.
     Tunnel(Client, Box<Tunnel>),
 }
@@ -79,8 +81,12 @@ pub(super) async fn answer(
     let body = begin(&mut client, answer, &mut terms);
     let is_whole = match body {
         Sending::Nothing => write(&mut client).await,
-        Sending::Stream(streaming, chunked) => {
-            send(&mut client, streaming, chunked, terms.takes_trailers).await
+        Sending::Stream(streaming, wire) => {
+            let is_whole = send(&mut client, streaming, wire, terms.takes_trailers).await;
+            if !is_whole && wire == Wire::UntilClose {
+                return After::Cut(client);
+            }
+            is_whole
         }
         Sending::Tunnel(tunnel) => {
             return if write(&mut client).await {
@@ -115,13 +121,25 @@ pub(super) fn origin(front: &Front, live: &Live, peer: &Peer, head: &RequestHead
 enum Sending {
     /// All of it is in the output.
     Nothing,
-    /// Parts, in chunks or as they are.
-    Stream(Box<Streaming>, bool),
+    /// Parts.
+    Stream(Box<Streaming>, Wire),
     Tunnel(Box<Tunnel>),
 }
 
+/// How a body is told from what follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wire {
+    /// There can be none, whatever the upstream's side gives.
+    Nothing,
+    /// By its length.
+    Length,
+    Chunks,
+    UntilClose,
+}
+
 /// Puts the answer's head in the output, and its body if that is short.
-fn begin(client: &mut Client, answer: Answer, terms: &mut Terms) -> Sending {
+fn begin(client: &mut Client, mut answer: Answer, terms: &mut Terms) -> Sending {
+    terms.keep_alive &= client.answers();
     let mut out = std::mem::take(&mut client.out);
     if out.is_empty() {
         out = Outgoing::new(take_buffer());
@@ -138,15 +156,20 @@ fn begin(client: &mut Client, answer: Answer, terms: &mut Terms) -> Sending {
         }
         framing => framing,
     };
+    let has_length = if has_body {
+        agrees(&mut answer.fields, framing)
+    } else {
+        // Of an answer to HEAD and of 304 it says what there would have been.
+        if answer.status == 204 || answer.status < 200 {
+            answer.fields.remove(Known::ContentLength);
+        }
+        true
+    };
     let head = out.copied();
     write_status_line(head, answer.status);
     write_fields(head, &answer.fields);
     if has_body {
-        write_framing(
-            head,
-            framing,
-            answer.fields.get(Known::ContentLength).is_some(),
-        );
+        write_framing(head, framing, has_length);
     }
     if let Some(protocol) = answer.upgrade {
         put(
@@ -168,12 +191,42 @@ fn begin(client: &mut Client, answer: Answer, terms: &mut Terms) -> Sending {
             Sending::Nothing
         }
         Body::Stream(streaming) => {
-            Sending::Stream(streaming, has_body && framing == Framing::Chunked)
+            let wire = match framing {
+                _ if !has_body => Wire::Nothing,
+                Framing::Empty => Wire::Nothing,
+                Framing::Length(_) => Wire::Length,
+                Framing::Chunked => Wire::Chunks,
+                Framing::UntilClose => Wire::UntilClose,
+            };
+            Sending::Stream(streaming, wire)
         }
         Body::Tunnel(tunnel) => Sending::Tunnel(tunnel),
     };
     client.out = out;
     sending
+}
+
+/// Whether the fields say the body's length as it is framed; what says anything else is
+/// taken out.
+fn agrees(fields: &mut Fields, framing: Framing) -> bool {
+    let length = match framing {
+        Framing::Empty => Some(0),
+        Framing::Length(length) => Some(length),
+        Framing::Chunked | Framing::UntilClose => None,
+    };
+    let number = |value| str::from_utf8(value).ok()?.parse::<u64>().ok();
+    let agrees = {
+        let mut said = fields.all(Known::ContentLength);
+        match (said.next(), said.next()) {
+            (None, _) => return false,
+            (Some(value), None) => length.is_some() && number(value) == length,
+            (Some(_), Some(_)) => false,
+        }
+    };
+    if !agrees {
+        fields.remove(Known::ContentLength);
+    }
+    agrees
 }
 
 fn write_framing(head: &mut BytesMut, framing: Framing, has_length: bool) {
@@ -197,7 +250,7 @@ fn put(head: &mut BytesMut, parts: &[&str]) {
 async fn send(
     client: &mut Client,
     mut streaming: Box<Streaming>,
-    chunked: bool,
+    wire: Wire,
     takes_trailers: bool,
 ) -> bool {
     let mut end = None;
@@ -205,9 +258,12 @@ async fn send(
         loop {
             while end.is_none() && client.out.has_room() {
                 match streaming.poll_chunk(cx, client) {
-                    Poll::Ready(Ok(Chunk::Data(data))) => client.out.push(data, chunked),
+                    Poll::Ready(Ok(Chunk::Data(_))) if wire == Wire::Nothing => {}
+                    Poll::Ready(Ok(Chunk::Data(data))) => {
+                        client.out.push(data, wire == Wire::Chunks);
+                    }
                     Poll::Ready(Ok(Chunk::End(trailers))) => {
-                        if chunked {
+                        if wire == Wire::Chunks {
                             let trailers = trailers.filter(|_| takes_trailers);
                             chunk_end(client.out.copied(), trailers.as_deref());
                         }
@@ -219,7 +275,7 @@ async fn send(
                     Poll::Pending => break,
                 }
             }
-            if client.out.is_empty() {
+            if client.is_written() {
                 return match end {
                     Some(is_whole) => Poll::Ready(is_whole),
                     None => Poll::Pending,
@@ -228,6 +284,13 @@ async fn send(
             match client.poll_write(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(false),
+                // It may read only when all of its request has been taken.
+                Poll::Pending if end.is_none() => {
+                    return match streaming.poll_request(cx, client) {
+                        Ok(()) => Poll::Pending,
+                        Err(_) => Poll::Ready(false),
+                    };
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }

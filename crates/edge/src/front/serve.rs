@@ -75,11 +75,13 @@ impl Front {
                 Next::Proxied(head) => {
                     peer.has_asked();
                     let Some(proxy) = &self.proxy else { return };
+                    let _underway = self.door.request_begins();
                     let after =
                         proxied::answer(&self, &live, proxy, &mut callers, &peer, client, *head);
                     match after.await {
                         After::Next(back) => client = back,
                         After::Close(client) => return linger(client.stream).await,
+                        After::Cut(client) => return client.stream.cut(),
                         After::Tunnel(client, tunnel) => {
                             return pump::run(client, *tunnel, self.clock).await;
                         }
@@ -209,20 +211,26 @@ impl Front {
             };
         };
         let asked_before = peer.has_asked_before();
-        let reason = refusal_of(&error);
+        let has_read = parts
+            .as_ref()
+            .is_some_and(|parts| !parts.read_buf.is_empty());
+        let gate = parts.map(|parts| parts.io.into_inner().into_parts());
+        let reason = match &gate {
+            Some((.., Some(Stop::Malformed))) => "request",
+            _ => refusal_of(&error),
+        };
         if asked_before && reason == "connection_lost" {
             // It went away in the middle of an answer: that refuses nothing.
             tracing::debug!(%error, "connection was lost");
             return None;
         }
         if error.is_timeout()
-            && let Some(parts) = parts
+            && let Some((stream, input, _)) = gate
         {
-            if asked_before && parts.read_buf.is_empty() {
+            if asked_before && !has_read && input.is_empty() {
                 // It rested between two requests: that refuses nothing.
                 return None;
             }
-            let (stream, ..) = parts.io.into_inner().into_parts();
             say(
                 stream,
                 408,
@@ -329,7 +337,7 @@ async fn linger(mut stream: Unstalled) {
     }
 }
 
-fn millis(span: Duration) -> u64 {
+pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -44,6 +45,17 @@ impl Unstalled {
 
     pub(crate) fn into_stream(self) -> Stream {
         self.stream
+    }
+
+    /// Closes the connection in a way that its client can't take for a regular end.
+    pub(crate) fn cut(self) {
+        let tcp = match &self.stream {
+            Stream::Plain(socket) => &socket.tcp,
+            Stream::Tls(stream) => &stream.socket().tcp,
+        };
+        if let Err(error) = SockRef::from(tcp).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "connection is closed without a reset");
+        }
     }
 
     /// Passes on what writing came to, unless it has been pending for too long.
