@@ -18,6 +18,7 @@ const RATED_ADDRESSES_MAX: usize = 100_000;
 #[derive(Debug, Default)]
 pub struct Door {
     connections: AtomicUsize,
+    requests: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
     rate: Mutex<Bucket>,
     rate_by_address: Mutex<HashMap<IpAddr, Bucket>>,
@@ -79,6 +80,18 @@ impl Refusal {
 pub struct Pass {
     door: Arc<Door>,
     address: Option<IpAddr>,
+}
+
+/// A request of the HTTP proxy that is under way; counted until it is dropped.
+#[derive(Debug)]
+pub struct Underway {
+    door: Arc<Door>,
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.door.requests.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Pass {
@@ -192,6 +205,19 @@ impl Door {
             tokens_average: tokens.checked_div(buckets.len() as u64).unwrap_or(0),
             refused: self.rate_refusals.load(Ordering::Relaxed),
         }
+    }
+
+    /// A request of the HTTP proxy begins: who drains waits for its end.
+    pub fn request_begins(self: &Arc<Self>) -> Underway {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Underway {
+            door: Arc::clone(self),
+        }
+    }
+
+    /// Requests of the HTTP proxy that are under way.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Connections that are in.

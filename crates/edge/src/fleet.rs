@@ -415,7 +415,7 @@ impl Fleet {
                 }
             }
             turn = turn.wrapping_add(1);
-            if self.registers.door.connections() == 0 {
+            if self.registers.door.connections() == 0 && self.registers.door.requests() == 0 {
                 return;
             }
             let now = clock.elapsed();
@@ -434,7 +434,8 @@ impl Fleet {
         }
         tracing::warn!(
             connections = self.registers.door.connections(),
-            "drain grace is over, remaining connections are closed at once"
+            requests = self.registers.door.requests(),
+            "drain grace is over, what remains is closed at once"
         );
     }
 

@@ -1,7 +1,7 @@
 //! Which parser a connection's next request is for: the proxy's own, or hyper's.
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,14 +56,16 @@ impl Front {
         let mut callers = Callers::default();
         let mut client = Client::new(stream, self.clock, &[]);
         let mut is_first = true;
+        // Waited for once, not once per request.
         let stopping = self.tasks.stopping();
+        let mut stopped = pin!(stopping.cancelled());
         loop {
             let live = self.current.load_full();
             let limits = limits(&live);
             let next = tokio::select! {
                 biased;
                 next = self.next(&mut client, &live, &limits, is_first) => next,
-                () = stopping.cancelled() => return,
+                () = &mut stopped => return,
             };
             let next = match next {
                 Ok(next) => next,

@@ -34,7 +34,7 @@ use super::pipe::Pipe;
 use super::{Select, Worker};
 use crate::door::Door;
 use crate::fleet::{Crew, Fleet};
-use crate::live::{Addresses, Door as DoorSettings, Fixed, Live, WebSocket};
+use crate::live::{Addresses, Door as DoorSettings, Fixed, Http, Live, WebSocket};
 use crate::metrics::Metrics;
 
 /// How long anything may take.
@@ -382,6 +382,11 @@ fn live() -> Live {
     };
     let verifier = Verifier::new(&TokenSettings::default(), None, &KeySets::new()).unwrap();
     Live {
+        proxy: Http {
+            keep_alive: PATIENCE,
+            body_patience_ms: 10_000,
+            http2: None,
+        },
         relay: None,
         session: Settings {
             stratix_pulse: protocol::dialect::Pulse {
