@@ -102,17 +102,8 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
     let mut stops = Stops::listen().map_err(AssemblyError::Runtime)?;
     let hangups = Hangups::listen().map_err(AssemblyError::Runtime)?;
     let (mut parts, listeners) = build(&loaded.config)?;
-    // What was left in the outbox is taken up before anybody can add to it.
-    parts.relay = relay::start(&loaded.config, &parts.bus, parts.clock).await?;
-    if let Some(running) = &parts.relay {
-        parts.metrics.relay.show(&running.relay);
-    }
     let config_now = Arc::new(ArcSwap::from_pointee(loaded.config.clone()));
-    parts.proxy =
-        proxy::start(&config_now, parts.clock, &parts.tasks, background_threads()).await?;
-    if let Some(running) = &parts.proxy {
-        parts.metrics.proxy.show(&running.proxy);
-    }
+    parts.start_sides(&config_now).await?;
     let parts = parts;
     looseness::warn_of(&loaded.config, None);
     let welcome = listeners.announce(&loaded.config);
@@ -146,17 +137,7 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
             .map(|running| Arc::clone(&running.relay)),
         current: Arc::clone(&parts.current),
         revocations: Arc::clone(&parts.revocations),
-        proxy: parts.proxy.as_ref().map(|running| proxies::Desk {
-            proxy: Arc::clone(&running.proxy),
-            store: running.store.clone(),
-            config: Arc::clone(&config_now),
-            installed: running.installed(),
-            clock: parts.clock,
-            metrics: {
-                let figures = parts.metrics.proxy.clone();
-                Arc::new(move || figures.contract_text())
-            },
-        }),
+        proxy: parts.desk(&config_now),
         config: config_now,
         reload: reloader.handle(),
         drain: drain_asked.clone(),
@@ -284,6 +265,33 @@ fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
 }
 
 impl Parts {
+    /// Starts the relay and the proxy, if they are wanted.
+    async fn start_sides(&mut self, config: &Arc<ArcSwap<Config>>) -> Result<(), AssemblyError> {
+        // What was left in the outbox is taken up before anybody can add to it.
+        self.relay = relay::start(&config.load_full(), &self.bus, self.clock).await?;
+        if let Some(running) = &self.relay {
+            self.metrics.relay.show(&running.relay);
+        }
+        self.proxy = proxy::start(config, self.clock, &self.tasks, background_threads()).await?;
+        if let Some(running) = &self.proxy {
+            self.metrics.proxy.show(&running.proxy);
+        }
+        Ok(())
+    }
+
+    /// The proxy at the operators' desk.
+    fn desk(&self, config: &Arc<ArcSwap<Config>>) -> Option<proxies::Desk> {
+        let figures = self.metrics.proxy.clone();
+        self.proxy.as_ref().map(|running| proxies::Desk {
+            proxy: Arc::clone(&running.proxy),
+            store: running.store.clone(),
+            config: Arc::clone(config),
+            installed: running.installed(),
+            clock: self.clock,
+            metrics: Arc::new(move || figures.contract_text()),
+        })
+    }
+
     fn crew(&self, config: &Config) -> Crew {
         Crew {
             bus: Arc::clone(&self.bus),

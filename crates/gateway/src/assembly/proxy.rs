@@ -144,6 +144,16 @@ impl Running {
         } else {
             Destination::File(wanted.path.clone())
         };
+        // With the same destination it goes on: what it has counted stays, and a file that was
+        // moved away is made anew.
+        if let Some(log) = self
+            .proxy
+            .log()
+            .filter(|log| *log.destination() == destination)
+        {
+            log.reopen();
+            return Ok(());
+        }
         let log = AccessLog::start(destination).map_err(|error| chain(&error))?;
         self.proxy.log_to(Some(Arc::new(log)));
         Ok(())
@@ -214,7 +224,22 @@ impl Running {
                 );
                 continue;
             }
-            records.extend(readable(row));
+            let (id, path) = (row.id.clone(), row.path.clone());
+            match readable(row) {
+                Ok(record) => records.push(record),
+                Err(problem) => {
+                    let known = self.proxy.route(&id);
+                    let becomes = match &known {
+                        Some(_) => "it stays as it was",
+                        None => "it is left out",
+                    };
+                    warn!(id, path, problem, becomes, "route can't be read");
+                    records.extend(known.map(|known| Installed {
+                        id,
+                        record: Record::clone(&known.record),
+                    }));
+                }
+            }
         }
         let count = records.len();
         for problem in self.proxy.install(records, &sources) {
@@ -294,25 +319,17 @@ impl Running {
     }
 }
 
-/// The record of a row. One that can't be read is left out, whoever wrote it.
-fn readable(row: Row) -> Option<Installed> {
-    let value = match serde_json::from_str(&row.document) {
-        Ok(value) => value,
-        Err(error) => {
-            warn!(id = row.id, path = row.path, %error, "route is left out: it is no JSON");
-            return None;
-        }
-    };
+/// The record of a row, or what is wrong with it, whoever wrote it.
+fn readable(row: Row) -> Result<Installed, String> {
+    let value = serde_json::from_str(&row.document).map_err(|error| error.to_string())?;
     match Record::read(&value) {
-        Ok(record) => Some(Installed { id: row.id, record }),
+        Ok(record) => Ok(Installed { id: row.id, record }),
         Err(problems) => {
             let problems: Vec<String> = problems
                 .iter()
                 .map(|problem| format!("{}: {}", problem.field, problem.message))
                 .collect();
-            let problems = problems.join("; ");
-            warn!(id = row.id, path = row.path, problems, "route is left out");
-            None
+            Err(problems.join("; "))
         }
     }
 }

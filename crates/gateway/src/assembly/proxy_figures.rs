@@ -71,6 +71,9 @@ type Routes = BTreeMap<String, Shown>;
 /// What is read of a route.
 type Get<T> = fn(&Shown) -> T;
 
+/// What is read of a route's counters that have a label more.
+type GetEach<const N: usize> = fn(&FiguresSnapshot) -> &[u64; N];
+
 impl ProxyFigures {
     /// From now on this proxy is shown; without one there are no figures.
     pub(super) fn show(&self, proxy: &Arc<Proxy>) {
@@ -380,7 +383,7 @@ fn labelled<const N: usize>(
     name: &str,
     help: &str,
     routes: &Routes,
-    (label, kinds, get): (&str, &[&str; N], fn(&FiguresSnapshot) -> &[u64; N]),
+    (label, kinds, get): (&str, &[&str; N], GetEach<N>),
 ) -> Result<(), Error> {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (route, shown) in routes {

@@ -1,5 +1,10 @@
 //! Requests through the proxy to upstreams on real sockets: tries, breakers, limits.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the test owns its tasks and clock"
+)]
+
 mod stage;
 
 use std::sync::atomic::Ordering;
@@ -261,6 +266,24 @@ async fn a_change_keeps_what_is_under_way_and_learnt() {
     assert_eq!(stage.figures().active, 1);
     drop(answer);
     stage.until(|figures| figures.active == 0).await;
+}
+
+#[tokio::test]
+async fn another_weight_closes_no_breaker() {
+    let upstream = Upstream::start(&[BUSY]).await;
+    let breaker = json!({ "enabled": true, "failureThreshold": 1 });
+    let stage = Stage::new(&[&upstream.url], json!({ "circuitBreaker": breaker }));
+    assert_eq!(stage.get().await.status, 503);
+    let weighted = json!([{ "url": upstream.url, "weight": 5 }]);
+    let more = json!({ "circuitBreaker": breaker, "upstreams": weighted });
+    stage.install(&[], more);
+    let got = stage.get().await;
+    assert_eq!(got.field("x-circuit-breaker"), Some("open"));
+    assert_eq!(stage.route().endpoints(0).remove(0).opened, 1);
+    let other = json!({ "enabled": true, "failureThreshold": 2 });
+    let more = json!({ "circuitBreaker": other, "upstreams": weighted });
+    stage.install(&[], more);
+    assert_eq!(stage.get().await.field("x-circuit-breaker"), None);
 }
 
 #[tokio::test]

@@ -64,6 +64,7 @@ impl Proxies for Desk {
     ) -> Result<ProxyRecord, ProxyError> {
         let document = Record::patched(&Value::Object(Map::new()), &Value::Object(fields));
         let path = checked(&document)?.path;
+        self.refuse_taken(&path)?;
         let (document, now) = (document.to_string(), self.clock.unix_ms());
         let author = Author(author.to_owned());
         let created = self.store.create(&path, &document, &author, now).await;
@@ -91,6 +92,9 @@ impl Proxies for Desk {
             }
             let document = Record::patched(&document(&row), &patch);
             let path = checked(&document)?.path;
+            if path != row.path {
+                self.refuse_taken(&path)?;
+            }
             let (document, now) = (document.to_string(), self.clock.unix_ms());
             // What was read is what is changed: else another one's change would be undone.
             let updated = self
@@ -222,6 +226,16 @@ impl Desk {
         match self.find_declared(id) {
             Some(_) => Err(ProxyError::ReadOnly),
             None => Ok(()),
+        }
+    }
+
+    /// A path of the configuration file: its route would hide the store's.
+    fn refuse_taken(&self, path: &str) -> Result<(), ProxyError> {
+        let config = self.config.load();
+        let mut records = config.proxy.file_routes.records().iter();
+        match records.any(|record| record.path == path) {
+            true => Err(ProxyError::PathTaken),
+            false => Ok(()),
         }
     }
 

@@ -82,6 +82,7 @@ fn a_file_that_was_moved_is_opened_anew() {
 fn what_has_no_room_is_dropped_and_counted() {
     let writer = AccessLog {
         shared: Arc::default(),
+        destination: Destination::Stdout,
         thread: None,
     };
     for _ in 0..LINES_MAX + 3 {
