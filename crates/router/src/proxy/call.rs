@@ -129,6 +129,11 @@ impl Call<'_> {
     async fn run(&mut self, has_our_token: bool) -> Result<Answered, Refusal> {
         let route = Arc::clone(&self.held.route);
         route.admits(&self.held.story.caller)?;
+        if let (Framing::Length(length), most @ 1..) = (self.head.framing, route.record.max_body)
+            && length > most
+        {
+            return Err(Gone::TooLarge.into());
+        }
         self.upgrade = Upgrade::asked(&self.head, &route)?;
         route.check_identity(&self.held)?;
         // Before the limiter, as the seed draws it.

@@ -175,7 +175,9 @@ impl Refusal {
         };
         said.put("content-type", "application/json");
         if let Some(after) = self.retry_after() {
-            said.put("retry-after", &after.as_secs().max(1).to_string());
+            // Whole seconds, and not too early.
+            let seconds = after.as_millis().div_ceil(1_000).max(1);
+            said.put("retry-after", &seconds.to_string());
         }
         if matches!(self, Self::BreakerOpen { .. }) {
             said.put("x-circuit-breaker", "open");

@@ -287,6 +287,20 @@ async fn another_weight_closes_no_breaker() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_too_large_is_refused() {
+    let upstream = Upstream::start(&[Does::Waits]).await;
+    let stage = Stage::new(&[&upstream.url], json!({ "maxBody": 3 }));
+    let got = stage.post("body").await;
+    assert_eq!(got.status, 413);
+    assert_eq!(upstream.count(), 0, "its length says so");
+    let chunked = "transfer-encoding: chunked\r\n";
+    let mut client = stage.client(&["bo", "dy"]);
+    assert_eq!(stage.ask("POST", chunked, &mut client).await.status, 413);
+    let figures = stage.figures();
+    assert_eq!((figures.active, figures.refused[0]), (0, 2));
+}
+
+#[tokio::test]
 async fn a_head_that_does_not_come_is_a_504() {
     let upstream = Upstream::start(&[Does::Waits]).await;
     let more = json!({ "timeoutConfig": { "response_header": 0.05 }, "retry": { "attempts": 0 } });
