@@ -2,6 +2,7 @@
 //! else gets a byte of it.
 
 mod cases;
+mod http2;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::ensure;
 
 use crate::smuggling::{self, wire};
-use cases::{Case, Wanted};
+use cases::{Case, POISON, Wanted};
 
 /// Answers `/evil/<number>` with that case's bytes, all else with its path.
 fn origin(cases: Arc<Vec<Case>>) -> anyhow::Result<(SocketAddr, Arc<AtomicUsize>)> {
@@ -97,7 +98,12 @@ fn what_an_origin_may_not_say_reaches_nobody() -> anyhow::Result<()> {
         let both = request(&format!("/evil/{number}")) + &request(&format!("/mine/{number}"));
         let mut end = request(&format!("/end/{number}"));
         end = end.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
-        let got = wire::talk(gateway.main_addr(), both.as_bytes(), end.as_bytes())?;
+        let got = wire::talk(
+            gateway.main_addr(),
+            both.as_bytes(),
+            usize::MAX,
+            end.as_bytes(),
+        )?;
         let others: Vec<_> = got
             .answers
             .iter()
@@ -138,5 +144,31 @@ fn what_an_origin_may_not_say_reaches_nobody() -> anyhow::Result<()> {
         cases.len(),
         wrong.join("\n")
     );
+    Ok(())
+}
+
+#[test]
+fn answer_that_comes_while_the_connection_rests_is_nobodys() -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let gateway = smuggling::gateway(listener.local_addr()?)?;
+    let mut client = testkit::http::connect(gateway.main_addr())?;
+    client.write_all(request("/first").as_bytes())?;
+    let (mut rests, _) = listener.accept()?;
+    let mut head = [0; 4_096];
+    ensure!(rests.read(&mut head)? > 0, "no request came");
+    rests.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst")?;
+    let first = testkit::http::read_response(&mut client, &mut Vec::new())?;
+    assert_eq!(first.text(), "first");
+
+    rests.write_all(POISON.as_bytes())?;
+    std::thread::spawn(move || {
+        let none = Vec::new();
+        for stream in listener.incoming().flatten() {
+            drop(serve(stream, &none));
+        }
+    });
+    client.write_all(request("/second").as_bytes())?;
+    let second = testkit::http::read_response(&mut client, &mut Vec::new())?;
+    assert_eq!(second.text(), "/second");
     Ok(())
 }

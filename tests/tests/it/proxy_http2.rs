@@ -3,7 +3,7 @@
 mod clients;
 mod corpus;
 mod floods;
-mod frames;
+pub(crate) mod frames;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

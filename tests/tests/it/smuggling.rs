@@ -36,7 +36,7 @@ fn before(upstream: &str, version: &str) -> anyhow::Result<Gateway> {
         "workers: 1
 limits: {{ handshake_timeout: 1s }}
 proxy:
-  body_timeout: 1s
+  body_timeout: 2s
   pool: {{ idle: 1, idle_per_host: 1 }}
   routes:
     - {{ path: /-/o, upstream: \"{upstream}\", upstreamHttp: \"{version}\", allowPrivate: true, accessRule: \"true\" }}
@@ -52,7 +52,7 @@ struct Outcome {
 }
 
 /// Sends all cases, one after the other, each followed by a good request of somebody else.
-fn run(address: SocketAddr, cases: &[Case]) -> anyhow::Result<Vec<Transcript>> {
+fn run(address: SocketAddr, cases: &[Case], at_once: usize) -> anyhow::Result<Vec<Transcript>> {
     let mut transcripts = Vec::new();
     for (number, case) in cases.iter().enumerate() {
         let good = |name: &str| {
@@ -60,8 +60,13 @@ fn run(address: SocketAddr, cases: &[Case]) -> anyhow::Result<Vec<Transcript>> {
                 "GET /-/o/c{number}/{name} HTTP/1.1\r\nHost: gate.test\r\nConnection: close\r\n\r\n"
             )
         };
-        let transcript = wire::talk(address, &case.bytes(number), good("end").as_bytes())
-            .with_context(|| format!("{}: {}", case.class, case.name))?;
+        let transcript = wire::talk(
+            address,
+            &case.bytes(number),
+            at_once,
+            good("end").as_bytes(),
+        )
+        .with_context(|| format!("{}: {}", case.class, case.name))?;
         transcripts.push(transcript);
         let next = testkit::http::exchange(address, good("next").as_bytes())?;
         ensure!(
@@ -238,10 +243,10 @@ pub(crate) fn leak(seen: &Seen) -> Option<String> {
     None
 }
 
-fn through_gateway(cases: &[Case]) -> anyhow::Result<Vec<Outcome>> {
+fn through_gateway(cases: &[Case], at_once: usize) -> anyhow::Result<Vec<Outcome>> {
     let origin = Origin::start()?;
     let gateway = gateway(origin.address())?;
-    let transcripts = run(gateway.main_addr(), cases)?;
+    let transcripts = run(gateway.main_addr(), cases, at_once)?;
     drop(gateway);
     gather(cases, transcripts, origin.all_seen()?)
 }
@@ -269,7 +274,7 @@ fn assert_right(cases: &[Case], outcomes: &[Outcome]) {
 fn origin_sees_what_clients_plainly_ask_and_nothing_else() -> anyhow::Result<()> {
     let cases = corpus::all();
     assert!(cases.len() >= 120, "only {} cases", cases.len());
-    let outcomes = through_gateway(&cases)?;
+    let outcomes = through_gateway(&cases, usize::MAX)?;
     assert_right(&cases, &outcomes);
     // What one request left behind on its connection, the next would have found.
     for (case, outcome) in cases.iter().zip(&outcomes) {
@@ -286,6 +291,14 @@ fn origin_sees_what_clients_plainly_ask_and_nothing_else() -> anyhow::Result<()>
 }
 
 #[test]
+fn nothing_changes_when_bytes_come_one_by_one() -> anyhow::Result<()> {
+    let mut cases = corpus::all();
+    cases.retain(|case| case.bytes(0).len() < 2_000);
+    assert_right(&cases, &through_gateway(&cases, 1)?);
+    Ok(())
+}
+
+#[test]
 fn nothing_changes_when_http2_lies_between() -> anyhow::Result<()> {
     // There are no upgrades in HTTP/2, and fewer signs in a target.
     let mut cases = corpus::all();
@@ -293,7 +306,7 @@ fn nothing_changes_when_http2_lies_between() -> anyhow::Result<()> {
     let origin = Origin::start()?;
     let inner = gateway(origin.address())?;
     let outer = before_another(&inner)?;
-    let transcripts = run(outer.main_addr(), &cases)?;
+    let transcripts = run(outer.main_addr(), &cases, usize::MAX)?;
     drop((outer, inner));
     assert_right(&cases, &gather(&cases, transcripts, origin.all_seen()?)?);
     Ok(())
@@ -325,10 +338,10 @@ fn differences_from_nginx_are_known_and_explained() -> anyhow::Result<()> {
         println!("not run: nginx is not there; `cargo xtask deps --rivals` brings it");
         return Ok(());
     };
-    let transcripts = run(nginx.address(), &cases)?;
+    let transcripts = run(nginx.address(), &cases, usize::MAX)?;
     drop(nginx);
     let theirs = gather(&cases, transcripts, origin.all_seen()?)?;
-    let ours = through_gateway(&cases)?;
+    let ours = through_gateway(&cases, usize::MAX)?;
     let mut found = BTreeMap::new();
     for (number, case) in cases.iter().enumerate() {
         let (ours, theirs) = (

@@ -22,7 +22,7 @@ pub(super) enum Wanted {
 }
 
 /// Somebody else's answer, where it would do harm.
-const POISON: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+pub(super) const POISON: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
 
 fn case(name: &'static str, wanted: Wanted, answer: impl AsRef<[u8]>) -> Case {
     Case {

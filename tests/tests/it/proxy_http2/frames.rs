@@ -6,36 +6,39 @@ use std::time::Duration;
 
 use testkit::PATIENCE;
 
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-pub(super) const RST_STREAM: u8 = 3;
-pub(super) const SETTINGS: u8 = 4;
-pub(super) const PING: u8 = 6;
-pub(super) const GOAWAY: u8 = 7;
-pub(super) const CONTINUATION: u8 = 9;
-pub(super) const END_STREAM: u8 = 1;
-pub(super) const ACK: u8 = 1;
-pub(super) const END_HEADERS: u8 = 4;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const CONTINUATION: u8 = 9;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const ACK: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A frame.
 #[derive(Debug, Clone)]
-pub(super) struct Frame {
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
-    pub(super) payload: Vec<u8>,
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// A connection whose preface has been sent.
-pub(super) struct Raw {
+pub(crate) struct Raw {
     stream: TcpStream,
     input: Vec<u8>,
 }
 
 impl Raw {
-    pub(super) fn open(address: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let mut stream = testkit::http::connect(address)?;
-        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")?;
+        stream.write_all(PREFACE)?;
         stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
         Ok(Self {
             stream,
@@ -43,17 +46,29 @@ impl Raw {
         })
     }
 
+    /// Serves a connection: waits for the client's preface and sends our settings; `None` if
+    /// it does not come.
+    pub(crate) fn serve(mut stream: TcpStream) -> Option<Self> {
+        let mut preface = [0; PREFACE.len()];
+        stream.read_exact(&mut preface).ok()?;
+        stream.write_all(&frame(SETTINGS, 0, 0, &[])).ok()?;
+        (preface == *PREFACE).then_some(Self {
+            stream,
+            input: Vec::new(),
+        })
+    }
+
     /// Sends bytes; `false` if the other side has closed.
-    pub(super) fn send(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
 
     /// The next frame; `None` at the end of the connection, or after [`PATIENCE`].
-    pub(super) fn next(&mut self) -> Option<Frame> {
+    pub(crate) fn next(&mut self) -> Option<Frame> {
         self.next_within(PATIENCE)
     }
 
-    pub(super) fn next_within(&mut self, patience: Duration) -> Option<Frame> {
+    pub(crate) fn next_within(&mut self, patience: Duration) -> Option<Frame> {
         drop(self.stream.set_read_timeout(Some(patience)));
         loop {
             if let Some(frame) = self.take() {
@@ -86,7 +101,7 @@ impl Raw {
 }
 
 /// A frame's bytes.
-pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len())
         .expect("a short frame")
         .to_be_bytes();
@@ -98,7 +113,7 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// A block of fields, each spelled out, none to be remembered.
-pub(super) fn block(fields: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn block(fields: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, value) in fields {
         out.push(0);
@@ -125,7 +140,7 @@ fn length(out: &mut Vec<u8>, value: usize) {
 }
 
 /// The status at the beginning of an answer's block.
-pub(super) fn status(block: &[u8]) -> Option<u16> {
+pub(crate) fn status(block: &[u8]) -> Option<u16> {
     let skipped = block
         .iter()
         .take_while(|byte| **byte & 0xe0 == 0x20)

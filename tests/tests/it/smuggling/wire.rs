@@ -17,13 +17,22 @@ pub(crate) struct Transcript {
     pub(crate) is_closed: bool,
 }
 
-/// Sends bytes; after the first answer, or when none comes, sends `end` too; then reads to
-/// the end.
-pub(crate) fn talk(address: SocketAddr, bytes: &[u8], end: &[u8]) -> anyhow::Result<Transcript> {
+/// Sends bytes, so many at once; after the first answer, or when none comes, sends `end` too;
+/// then reads to the end.
+pub(crate) fn talk(
+    address: SocketAddr,
+    bytes: &[u8],
+    at_once: usize,
+    end: &[u8],
+) -> anyhow::Result<Transcript> {
     let mut stream = testkit::http::connect(address)?;
     let mut transcript = Transcript::default();
-    // Who refuses early may close before all is written; what was said counts.
-    drop(stream.write_all(bytes));
+    for part in bytes.chunks(at_once) {
+        // Who refuses early may close before all is written; what was said counts.
+        if stream.write_all(part).is_err() {
+            break;
+        }
+    }
     read(&mut stream, &mut transcript, 1, Duration::from_secs(3));
     if !transcript.is_closed {
         drop(stream.write_all(end));
