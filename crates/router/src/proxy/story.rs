@@ -192,7 +192,6 @@ impl Held {
         self.permit = None;
         let spent = self.metered.take().map(|metered| metered.settle());
         let outcome = self.story.outcome(now, how, spent.as_ref());
-        let concurrent = self.route.figures.active();
         self.route.figures.finish(&outcome);
         if let Some(log) = &*self.proxy.log.load() {
             let story = &self.story;
@@ -205,7 +204,8 @@ impl Held {
                     .endpoint
                     .as_ref()
                     .map_or("", |endpoint| &endpoint.name),
-                concurrent,
+                // Itself included.
+                concurrent: self.route.figures.active() + 1,
                 circuit_state: match story.breaker {
                     BreakerState::Closed => "closed",
                     BreakerState::Open { .. } => "open",
