@@ -194,15 +194,20 @@ fn what_is_under_way_is_finished_before_the_end() -> anyhow::Result<()> {
     };
     let mut waits = ask("/-/a/hold")?;
     let mut streams = ask("/-/a/events")?;
-    let mut rests = ask("/-/a/x")?;
+    let (mut rests, mut asks_again) = (ask("/-/a/x")?, ask("/-/a/x")?);
     rests.answer()?;
+    asks_again.answer()?;
     assert_eq!(streams.head()?.status(), 200);
     streams.event()?;
-    origin.wait(PATIENCE, |seen| seen.requests.len() == 3)?;
+    origin.wait(PATIENCE, |seen| seen.requests.len() == 4)?;
     gateway.terminate()?;
     gateway.wait_status("/readyz", 503)?;
-    // One that rests between two requests has nothing to finish.
-    rests.wait_closed(PATIENCE)?;
+    // A client that did not hear of it is served once more, and told to go.
+    asks_again.ask("GET", "/-/a/x", &[], b"")?;
+    let response = asks_again.answer()?;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("connection"), Some("close"));
+    asks_again.wait_closed(PATIENCE)?;
     origin.release();
     let response = waits.answer()?;
     assert_eq!(
@@ -211,6 +216,8 @@ fn what_is_under_way_is_finished_before_the_end() -> anyhow::Result<()> {
     );
     assert_eq!(streams.event()?.as_deref(), Some("data: last"));
     assert_eq!(streams.event()?, None);
+    // One that rests has nothing to finish, and holds nobody up.
+    rests.wait_closed(PATIENCE)?;
     assert!(gateway.wait_exit(PATIENCE)?.success());
     Ok(())
 }
