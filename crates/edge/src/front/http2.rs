@@ -131,7 +131,8 @@ async fn answer(front: Arc<Front>, peer: Peer, request: Request<Incoming>) -> Re
             let proxy = Arc::clone(proxy);
             let live = front.current.load_full();
             let (parts, body) = request.into_parts();
-            let head = match http1::http2_request(&parts, !body.is_end_stream(), &limits(&live)) {
+            let mut head = match http1::http2_request(&parts, !body.is_end_stream(), &limits(&live))
+            {
                 Ok(head) => head,
                 Err(reject) => {
                     front.metrics.refused("request");
@@ -140,6 +141,9 @@ async fn answer(front: Arc<Front>, peer: Peer, request: Request<Incoming>) -> Re
                     return reply::text(status, &reject.to_string());
                 }
             };
+            // hyper has no way to tell the client to go on: it does so when it likes, and the
+            // upstream need not be asked.
+            head.expects_continue = false;
             let underway = front.door.request_begins();
             let mut inflow = StreamInflow::new(body, front.clock, live.proxy.body_patience_ms);
             let answer = proxied_answer(&front, &live, &proxy, &peer, head, &mut inflow).await;

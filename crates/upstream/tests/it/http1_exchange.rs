@@ -158,3 +158,26 @@ async fn a_client_that_leaves_is_noticed_while_the_upstream_takes_nothing() {
         "{error}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_goes_to_a_server_that_succeeds_without_giving_leave() {
+    let bench = Bench::new();
+    let head = asks(Method::POST, Framing::Length(4), true);
+    let (mut exchange, mut server) = begun(&bench, &head).await;
+    let mut client = Client {
+        parts: [Chunk::Data("body".into()), Chunk::End(None)].into(),
+        ..Client::default()
+    };
+    let early = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n";
+    server.write_all(early).await.unwrap();
+    head_of(&mut exchange, &mut client).await.unwrap();
+    let echo = async {
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"body") {
+            assert!(server.read_buf(&mut seen).await.unwrap() > 0);
+        }
+        server.write_all(b"body").await.unwrap();
+    };
+    let (body, ()) = tokio::join!(body_of(&mut exchange, &mut client), echo);
+    assert_eq!(body.unwrap(), b"body");
+}

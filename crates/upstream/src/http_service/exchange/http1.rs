@@ -72,7 +72,8 @@ enum Sending {
     Done,
     /// The upstream takes no more of it; what it says about that is still read.
     Refused(io::Error),
-    /// The answer came before the body was given leave: it is not sent any more.
+    /// Another answer than success came before the body was given leave: it is not sent
+    /// any more.
     Withheld,
 }
 
@@ -115,8 +116,12 @@ impl Http1Exchange {
                 match head.status {
                     100..=199 if head.status != 101 => self.interim(&head, inflow)?,
                     _ => {
-                        if matches!(self.sending, Sending::Held { .. }) {
-                            self.sending = Sending::Withheld;
+                        if let Sending::Held { chunked, .. } = self.sending {
+                            // Who succeeds without a word about the body waits for it.
+                            self.sending = match head.status {
+                                200..=299 => Sending::Body { chunked },
+                                _ => Sending::Withheld,
+                            };
                         }
                         self.keep_alive = head.keep_alive && head.framing != Framing::UntilClose;
                         self.decoder = Some(BodyDecoder::new(head.framing));

@@ -246,6 +246,13 @@ impl Http2Exchange {
             Some(length) => Framing::Length(length),
             None => Framing::Chunked,
         };
+        if matches!(self.sending, Sending::Held(_)) {
+            // Who succeeds without a word about the body waits for it.
+            self.sending = match status {
+                200..=299 => Sending::Body(Bytes::new()),
+                _ => Sending::Done,
+            };
+        }
         if framing == Framing::Empty {
             self.finish();
         } else {
