@@ -147,6 +147,6 @@ fn accepted_answers_read_the_same_elsewhere_and_again() {
 #[track_caller]
 fn same(fields: &crate::Fields, others: &[httparse::Header<'_>], bytes: &[u8]) {
     let ours = fields.iter().map(|field| (field.name(), field.value));
-    let theirs = others.iter().map(|field| (field.name(), field.value));
+    let theirs = others.iter().map(|field| (field.name, field.value));
     assert!(ours.eq(theirs), "{}", bytes.escape_ascii());
 }
