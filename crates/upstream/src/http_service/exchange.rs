@@ -138,7 +138,7 @@ impl Exchange {
         }
     }
 
-    /// It was closed before all of the request was on it: what is not to be done twice was
+    /// It was closed before any of the request was on it: what is not to be done twice was
     /// not begun either.
     pub fn was_stale(&self) -> bool {
         match &self.side {

@@ -51,8 +51,8 @@ pub(super) struct Http1Exchange {
     keep_alive: bool,
     /// Nothing of the answer has been seen.
     is_silent: bool,
-    /// All was written, and for a moment there was no word of the connection's end.
-    has_stood: bool,
+    /// A part of the request may have reached the upstream.
+    has_written: bool,
     interims: u32,
 }
 
@@ -100,7 +100,7 @@ impl Http1Exchange {
             decoder: None,
             keep_alive: false,
             is_silent: true,
-            has_stood: false,
+            has_written: false,
             interims: 0,
         }
     }
@@ -145,7 +145,6 @@ impl Http1Exchange {
                 }
                 Poll::Ready(_) => self.is_silent = false,
                 Poll::Pending if is_sent => {
-                    self.has_stood = true;
                     return inflow.poll_gone(cx).map(|gone| Err(gone.into()));
                 }
                 // The upstream takes nothing: nobody else listens to the client.
@@ -213,7 +212,7 @@ impl Http1Exchange {
     }
 
     pub(super) fn was_stale(&self) -> bool {
-        self.may_be_stale() && !self.has_stood
+        self.may_be_stale() && !self.has_written
     }
 
     pub(super) fn into_tunnel(mut self) -> Option<Tunnel> {
@@ -282,7 +281,8 @@ impl Http1Exchange {
                 return Poll::Ready(Ok(()));
             };
             self.is_unflushed = true;
-            let written = ready!(poll_write(&mut self.out, cx, &mut link.stream));
+            let has_written = &mut self.has_written;
+            let written = ready!(poll_write(&mut self.out, cx, &mut link.stream, has_written));
             self.is_unflushed = false;
             if let Err(error) = written {
                 // It may have answered before it closed.
@@ -351,6 +351,7 @@ fn poll_write(
     out: &mut Outgoing,
     cx: &mut Context<'_>,
     stream: &mut Stream,
+    has_written: &mut bool,
 ) -> Poll<io::Result<()>> {
     while !out.is_empty() {
         let stream = Pin::new(&mut *stream);
@@ -361,6 +362,7 @@ fn poll_write(
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
+        *has_written = true;
         out.advance(written);
     }
     Pin::new(stream).poll_flush(cx)
