@@ -3,11 +3,13 @@
 mod access;
 mod admin;
 mod breaker;
+mod changes;
 mod forwarding;
 mod limits;
 mod mixture;
 mod models;
 mod retries;
+mod secure;
 mod seen;
 mod timeouts;
 mod upgrade;

@@ -203,7 +203,6 @@ fn a_route_of_the_file_is_read_only_and_follows_the_file() -> anyhow::Result<()>
 
 #[test]
 fn another_gateway_on_the_same_store_follows_within_a_second() -> anyhow::Result<()> {
-    let origin = Origin::start()?;
     let folder = tempfile::tempdir()?;
     let shared = |name: &str| format!("\"{}\"", folder.path().join(name).display());
     let key = folder.path().join("key");
@@ -213,8 +212,21 @@ fn another_gateway_on_the_same_store_follows_within_a_second() -> anyhow::Result
         shared("store.db"),
         key.display()
     );
-    let first = Gateway::start(&config(&store))?;
-    let second = Gateway::start(&config(&store))?;
+    two_gateways_follow(&store)
+}
+
+#[test]
+fn gateways_on_one_postgresql_follow_each_other_within_a_second() -> anyhow::Result<()> {
+    let server = testkit::services::Postgres::start()?;
+    let url = server.database("routes")?;
+    let key = "00112233445566778899aabbccddeeff".repeat(2);
+    two_gateways_follow(&format!("store: {{ url: \"{url}\", key: \"{key}\" }}"))
+}
+
+fn two_gateways_follow(store: &str) -> anyhow::Result<()> {
+    let origin = Origin::start()?;
+    let first = Gateway::start(&config(store))?;
+    let second = Gateway::start(&config(store))?;
     let api = Api::of(&first)?;
     let headers = json!({ "headers": { "X-Secret": "{secret.SHARED}" } });
     let record = route("/-/a", &origin.url(), &headers);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use e2e::proxy::origin::{Asked, Origin};
 use e2e::proxy::wire::Wire;
@@ -195,5 +196,46 @@ fn further_tries_have_a_budget() -> anyhow::Result<()> {
         (CLIENTS + 3..CLIENTS + 30).contains(&sent),
         "{sent} were sent"
     );
+    Ok(())
+}
+
+#[test]
+fn a_second_try_is_sent_beside_a_slow_first_one() -> anyhow::Result<()> {
+    let (slow, quick) = (Origin::start()?, Origin::start()?);
+    slow.hold();
+    let more = json!({
+        "upstreams": [{ "url": slow.url(), "weight": 1000 }, { "url": quick.url(), "weight": 1 }],
+        "retry": { "attempts": 1, "hedge_after": 0.1 },
+    });
+    let gateway = gateway(&json!([route("/-/a", "", &more)]), &json!({}))?;
+    let begun = Instant::now();
+    for _ in 0..5 {
+        let response = get(&gateway, "/-/a/hold", &[])?;
+        assert_eq!(
+            (response.status, response.text()),
+            (200, "released".to_owned())
+        );
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let asked = slow.seen().requests.len();
+    assert!(asked > 0, "the slow one was never asked");
+    // The one that lost is not kept waiting.
+    slow.wait(Duration::from_secs(1), |seen| seen.left == asked)?;
+    let hedges = gateway.metric("tidegate_proxy_hedges_total")?;
+    assert!(
+        (hedges - asked as f64).abs() < f64::EPSILON,
+        "{hedges} and {asked}"
+    );
+    // What must not be done twice is not.
+    quick.hold();
+    let mut wire = Wire::connect(gateway.main_addr())?;
+    wire.ask("POST", "/-/a/hold", &[], b"once")?;
+    let sent = || slow.seen().requests.len() + quick.seen().requests.len();
+    let before = sent();
+    slow.wait(Duration::from_millis(500), |seen| {
+        seen.requests.len() > asked + 1
+    })
+    .ok();
+    assert!(sent() <= before + 1, "a POST was sent twice");
     Ok(())
 }
