@@ -82,17 +82,20 @@ impl Client {
         }
     }
 
-    /// Waits until there is something of the next request, up to `idle_until`.
-    pub(super) async fn wakes(&mut self, idle_until: u64) -> Result<(), NoRequest> {
+    /// Waits until there is something of the next request, so many milliseconds.
+    pub(super) async fn wakes(&mut self, rest_ms: u64) -> Result<(), NoRequest> {
         if !self.input.is_empty() {
             return Ok(());
         }
+        let mut until = None;
         poll_fn(|cx| match self.poll_fill(cx) {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(NoRequest::Closed)),
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
             Poll::Ready(Err(_)) => Poll::Ready(Err(NoRequest::Lost)),
             Poll::Pending => {
-                ready!(self.alarm.poll(cx, self.clock, idle_until));
+                let clock = self.clock;
+                let until = *until.get_or_insert_with(|| clock.mono_ms().saturating_add(rest_ms));
+                ready!(self.alarm.poll(cx, clock, until));
                 Poll::Ready(Err(NoRequest::TimedOut { is_begun: false }))
             }
         })

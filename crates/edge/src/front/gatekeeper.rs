@@ -38,6 +38,8 @@ pub(super) struct Gatekeeper {
     allowed: usize,
     /// The body of the request that hyper has.
     body: Option<Boundary>,
+    /// The request that hyper has is the connection's last: what comes behind it is none.
+    is_last: bool,
     limits: Limits,
     /// There is a proxy, whose requests hyper does not get.
     may_proxy: bool,
@@ -86,6 +88,7 @@ impl Gatekeeper {
             input,
             allowed: 0,
             body: None,
+            is_last: false,
             limits,
             may_proxy,
             stop: None,
@@ -116,6 +119,11 @@ impl Gatekeeper {
                 }
             };
         }
+        if self.is_last {
+            // Only the end of it is still of interest.
+            self.input.clear();
+            return false;
+        }
         match examine(&self.input, &self.limits) {
             Ok(None) => false,
             Ok(Some(examined)) if examined.is_proxied && self.may_proxy => {
@@ -124,6 +132,7 @@ impl Gatekeeper {
             }
             Ok(Some(examined)) => {
                 self.allowed = examined.length;
+                self.is_last = examined.is_last;
                 if examined.framing != Framing::Empty {
                     self.body = Some(Boundary::new(examined.framing));
                 }
@@ -143,6 +152,8 @@ pub(super) struct Examined {
     /// Bytes of the head, and of empty lines before it.
     pub(super) length: usize,
     pub(super) framing: Framing,
+    /// Its sender lets the connection end with it (RFC 9112, 9.6).
+    pub(super) is_last: bool,
 }
 
 /// Looks at the head at the beginning of the input; `None` if it is not complete.
@@ -163,6 +174,7 @@ pub(super) fn examine(input: &[u8], limits: &Limits) -> Result<Option<Examined>,
         is_proxied: is_proxied(head.target.path()),
         length: shown.len() - copy.len(),
         framing: head.framing,
+        is_last: !head.keep_alive && head.upgrade.is_none(),
     }))
 }
 

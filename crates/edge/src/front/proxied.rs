@@ -20,13 +20,13 @@ use crate::live::Live;
 /// What becomes of the connection.
 pub(super) enum After {
     /// It may carry another request.
-    Next(Client),
+    Next,
     /// It is over.
-    Close(Client),
+    Close,
     /// It is over, and its end must not pass for that of an answer.
-    Cut(Client),
+    Cut,
     /// It carries another protocol now.
-    Tunnel(Client, Box<Tunnel>),
+    Tunnel(Box<Tunnel>),
 }
 
 /// What an answer has to know of its request.
@@ -45,7 +45,7 @@ pub(super) async fn answer(
     proxy: &Arc<Proxy>,
     callers: &mut Callers,
     peer: &Peer,
-    mut client: Client,
+    client: &mut Client,
     head: RequestHead,
 ) -> After {
     let mut terms = Terms {
@@ -70,7 +70,7 @@ pub(super) async fn answer(
                     caller,
                     has_our_token,
                 };
-                proxy.answer(&route, asked, &mut client).await
+                proxy.answer(&route, asked, client).await
             }
             Err(refusal) => proxy.refuse(&refusal),
         }
@@ -78,28 +78,28 @@ pub(super) async fn answer(
         front.metrics.refused("address");
         proxy.refuse(&Refusal::Denied)
     };
-    let body = begin(&mut client, answer, &mut terms);
+    let body = begin(client, answer, &mut terms);
     let is_whole = match body {
-        Sending::Nothing => write(&mut client).await,
+        Sending::Nothing => write(client).await,
         Sending::Stream(streaming, wire) => {
-            let is_whole = send(&mut client, streaming, wire, terms.takes_trailers).await;
+            let is_whole = send(client, streaming, wire, terms.takes_trailers).await;
             if !is_whole && wire == Wire::UntilClose {
-                return After::Cut(client);
+                return After::Cut;
             }
             is_whole
         }
         Sending::Tunnel(tunnel) => {
-            return if write(&mut client).await {
-                After::Tunnel(client, tunnel)
+            return if write(client).await {
+                After::Tunnel(tunnel)
             } else {
-                After::Close(client)
+                After::Close
             };
         }
     };
     if is_whole && terms.keep_alive && client.is_ready_for_next().await {
-        After::Next(client)
+        After::Next
     } else {
-        After::Close(client)
+        After::Close
     }
 }
 

@@ -78,13 +78,20 @@ impl Front {
                     peer.has_asked();
                     let Some(proxy) = &self.proxy else { return };
                     let _underway = self.door.request_begins();
-                    let after =
-                        proxied::answer(&self, &live, proxy, &mut callers, &peer, client, *head);
-                    match after.await {
-                        After::Next(back) => client = back,
-                        After::Close(client) => return linger(client.stream).await,
-                        After::Cut(client) => return client.stream.cut(),
-                        After::Tunnel(client, tunnel) => {
+                    let answered = proxied::answer(
+                        &self,
+                        &live,
+                        proxy,
+                        &mut callers,
+                        &peer,
+                        &mut client,
+                        *head,
+                    );
+                    match answered.await {
+                        After::Next => {}
+                        After::Close => return linger(client.stream).await,
+                        After::Cut => return client.stream.cut(),
+                        After::Tunnel(tunnel) => {
                             return pump::run(client, *tunnel, self.clock).await;
                         }
                     }
@@ -119,7 +126,7 @@ impl Front {
         } else {
             millis(live.proxy.keep_alive)
         };
-        client.wakes(self.clock.mono_ms() + rest).await?;
+        client.wakes(rest).await?;
         let can_be_http2 = is_first && live.proxy.http2.is_some();
         let may_proxy = self.proxy.is_some() && self.root.is_none();
         let until = self.clock.mono_ms() + patience;
