@@ -169,6 +169,9 @@ fn judge(number: usize, case: &Case, outcome: &Outcome) -> Vec<String> {
     if let Some(status) = case.refusal {
         answers.insert(case.seen.len(), (status, None));
     }
+    if let Some(status) = case.first {
+        answers.insert(0, (status, None));
+    }
     let got = &outcome.transcript.answers;
     let is_same = got.len() == answers.len()
         && got.iter().zip(&answers).all(|(got, wanted)| {

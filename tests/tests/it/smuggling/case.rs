@@ -8,6 +8,8 @@ pub(crate) struct Case {
     /// `%P` stands for the case's own prefix, by which the origin's records are told
     /// apart, `%N` for its number.
     bytes: Vec<u8>,
+    /// An answer of the gateway before the origin's.
+    pub(crate) first: Option<u16>,
     /// Requests that the origin sees: method, path behind the case's prefix, body.
     pub(crate) seen: Vec<&'static str>,
     /// The status that then refuses what follows.
@@ -38,6 +40,7 @@ pub(crate) fn passed(
         class,
         name,
         bytes: bytes.as_ref().to_vec(),
+        first: None,
         seen: seen.to_vec(),
         refusal: None,
         closes: false,
@@ -83,6 +86,20 @@ pub(crate) fn answered(
         refusal: Some(status),
         closes: false,
         ..passed(class, name, &[], bytes)
+    }
+}
+
+/// The first request is the gateway's own, with this answer; the origin sees the others.
+pub(crate) fn behind(
+    class: &'static str,
+    name: &'static str,
+    status: u16,
+    seen: &[&'static str],
+    bytes: impl AsRef<[u8]>,
+) -> Case {
+    Case {
+        first: Some(status),
+        ..passed(class, name, seen, bytes)
     }
 }
 

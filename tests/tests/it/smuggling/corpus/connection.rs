@@ -1,6 +1,6 @@
 //! Connections: what ends them, what becomes of them, what comes behind.
 
-use super::super::case::{Case, EVIL, answered, get, last, partly, passed, post, refused};
+use super::super::case::{Case, EVIL, answered, behind, get, last, partly, passed, post, refused};
 
 /// A WebSocket handshake's fields.
 const WEBSOCKET: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -74,6 +74,82 @@ pub(super) fn cases() -> Vec<Case> {
             format!(
                 "POST /nothing HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{EVIL}"
             ),
+        ),
+        behind(
+            "other parser",
+            "GET before",
+            404,
+            &["GET /evil"],
+            format!("GET /nothing HTTP/1.1\r\nHost: gate.test\r\n\r\n{EVIL}"),
+        ),
+        behind(
+            "other parser",
+            "body before",
+            404,
+            &["GET /evil"],
+            format!(
+                "POST /nothing HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 5\r\n\r\nhello{EVIL}"
+            ),
+        ),
+        behind(
+            "other parser",
+            "chunks before",
+            404,
+            &["GET /evil"],
+            format!(
+                "POST /nothing HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nX-A: b\r\n\r\n{EVIL}"
+            ),
+        ),
+        behind(
+            "other parser",
+            "body before that is a request",
+            404,
+            &[],
+            "POST /nothing HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 54\r\n\r\nGET /-/o/nobody/evil HTTP/1.1\r\nHost: gate.test\r\n\r\n1234",
+        ),
+        behind(
+            "other parser",
+            "chunk before that is a request",
+            404,
+            &[],
+            "POST /nothing HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n32\r\nGET /-/o/nobody/evil HTTP/1.1\r\nHost: gate.test\r\n\r\n\r\n0\r\n\r\n",
+        ),
+        refused(
+            "other parser",
+            "odd chunk before",
+            404,
+            format!(
+                "POST /nothing HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n{EVIL}"
+            ),
+        ),
+        refused(
+            "other parser",
+            "line feeds before",
+            400,
+            format!("GET /nothing HTTP/1.1\nHost: gate.test\n\n{EVIL}"),
+        ),
+        refused(
+            "other parser",
+            "two lengths before",
+            400,
+            format!(
+                "POST /nothing HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 5\r\nContent-Length: 0\r\n\r\nhello{EVIL}"
+            ),
+        ),
+        partly(
+            "other parser",
+            "behind the proxy's",
+            &["GET /a"],
+            404,
+            format!(
+                "GET %P/a HTTP/1.1\r\nHost: gate.test\r\n\r\nGET /nothing HTTP/1.1\r\nHost: gate.test\r\nConnection: close\r\n\r\n{EVIL}"
+            ),
+        ),
+        last(
+            "other parser",
+            "start of HTTP/2 behind a request",
+            &["GET /a"],
+            "GET %P/a HTTP/1.1\r\nHost: gate.test\r\nConnection: close\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         ),
         last(
             "connection",
