@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lifecycle::CancellationToken;
@@ -24,6 +24,7 @@ pub struct Door {
     rate_by_address: Mutex<HashMap<IpAddr, Bucket>>,
     rate_refusals: AtomicU64,
     resident: AtomicU64,
+    is_leaving: AtomicBool,
     closing: CancellationToken,
 }
 
@@ -157,6 +158,16 @@ impl Door {
             pass.address = Some(place);
         }
         Ok(pass)
+    }
+
+    /// The process is about to end: whoever can go elsewhere is told to.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the process is about to end.
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed) || self.is_closed()
     }
 
     /// Lets nobody in any more: sockets that were accepted before may still ask.

@@ -473,6 +473,7 @@ fn watch_outbox(parts: &Parts, failed: CancellationToken) {
 
 async fn drain(config: &Config, parts: &Parts, accepting: &CancellationToken, fleet: &Fleet) {
     // Balancers look at readiness: they get their time before anything is refused.
+    parts.door.leave();
     parts.readiness.advance(Stage::Draining);
     tokio::time::sleep(config.drain.delay).await;
     accepting.cancel();

@@ -51,8 +51,7 @@ pub(super) async fn answer(
     let mut terms = Terms {
         is_head: head.method == Method::HEAD,
         version: head.version,
-        // Whoever drains wants its clients to go.
-        keep_alive: head.keep_alive && !front.door.is_closed(),
+        keep_alive: head.keep_alive,
         takes_trailers: head
             .fields
             .text(Known::Te)
@@ -78,6 +77,8 @@ pub(super) async fn answer(
         front.metrics.refused("address");
         proxy.refuse(&Refusal::Denied)
     };
+    // Whoever drains wants its clients to go.
+    terms.keep_alive &= !front.door.is_leaving();
     let body = begin(client, answer, &mut terms);
     let is_whole = match body {
         Sending::Nothing => write(client).await,
