@@ -112,7 +112,7 @@ fn a_client_of_http2_that_leaves_takes_its_request_along() -> anyhow::Result<()>
         );
         origin.wait(PATIENCE, |seen| seen.requests.len() == nth)?;
         client.0.kill()?;
-        origin.wait(Duration::from_secs(1), |seen| seen.left == nth)?;
+        origin.wait(Duration::from_secs(1), |seen| seen.in_flight == 0)?;
         gateway.wait_metric("gateway_active_connections", |active| active == 0.0)?;
     }
     Ok(())
