@@ -80,7 +80,7 @@ fn slowly<E: std::fmt::Debug>(
 
 fn same_fields(fields: &Fields, others: &[httparse::Header<'_>]) {
     let ours = fields.iter().map(|field| (field.name(), field.value));
-    let theirs = others.iter().map(|field| (field.name(), field.value));
+    let theirs = others.iter().map(|field| (field.name, field.value));
     assert!(ours.eq(theirs), "{fields:?} and {others:?}");
 }
 
