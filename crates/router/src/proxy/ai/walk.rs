@@ -4,7 +4,7 @@
 //! have a name, others are [`Key::Other`]; elements of arrays are [`Key::Item`]. Of a
 //! string, its beginning is shown and its characters are counted.
 //!
-//! It does not check what it reads: what is no JSON ends the walk (see [`Walker::is_lost`])
+//! It does not check what it reads: what is no JSON ends the walk
 //! or is told in some way, and nothing worse.
 
 use memchr::memchr2;
