@@ -26,7 +26,7 @@ use self::streams::Held;
 use self::subject::{Kind, Origins, PATH, PATH_HTTP2, Place, Subject};
 use crate::proc::{self, Machine};
 use crate::report::{JsonLine, Table, Void, grouped, mebibytes, say};
-use crate::server_process::tidegate_executable;
+use crate::server_process::shipped_executable;
 
 /// What is measured.
 #[derive(Debug, Args)]
@@ -61,7 +61,7 @@ pub(crate) struct Options {
     /// Holds the event streams and measures nothing else.
     #[arg(long)]
     streams_only: bool,
-    /// Tidegate's executable; without it `cargo build --release -p tidegate` makes one.
+    /// Tidegate's executable; without it `cargo build --profile dist -p tidegate` makes one.
     #[arg(long, value_name = "FILE")]
     tidegate: Option<PathBuf>,
 }
@@ -77,7 +77,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     let cores = pin::Cores::pick()?;
     let executable = match kinds.contains(&Kind::Tidegate) {
-        true => tidegate_executable(options.tidegate.as_deref())?,
+        true => shipped_executable(options.tidegate.as_deref())?,
         false => PathBuf::new(),
     };
     // After the build, which may use all cores.

@@ -15,6 +15,11 @@ use arguments::{AdminToken, Arguments, Command, Token};
 
 mod arguments;
 
+/// Takes less per resting connection than the system's allocator, and less time per
+/// request: `perf -- idle` and `perf -- proxy`, run with either.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Before anything that may speak TLS: every part uses this one provider.
     let first = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -93,7 +93,7 @@ impl Default for ProxyPool {
         Self {
             idle: 1_000,
             idle_per_host: 100,
-            http2_per_host: 4,
+            http2_per_host: 32,
             lifetime: Duration::from_secs(600),
         }
     }

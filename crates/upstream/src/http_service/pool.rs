@@ -120,7 +120,7 @@ impl Default for PoolSettings {
         Self {
             idle_max: 1000,
             idle_per_origin_max: 100,
-            http2_per_origin_max: 4,
+            http2_per_origin_max: 32,
             tls_timeout: Duration::from_secs(5),
             lifetime_max: Duration::from_secs(600),
             http2_ping_after: Duration::from_secs(30),

@@ -369,7 +369,7 @@ fn poll_write(
 }
 
 fn write_head(out: &mut BytesMut, head: &RequestHead) {
-    write_request_line(out, &head.method, head.target.as_str().as_bytes());
+    write_request_line(out, &head.method, head.target.as_bytes());
     put(out, &[b"host: ", &head.authority, b"\r\n"]);
     write_fields(out, &head.fields);
     match head.framing {
