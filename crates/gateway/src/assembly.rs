@@ -441,8 +441,17 @@ fn spawn_reload(
         Ok(())
     };
     let metrics = parts.metrics.reload.clone();
+    let logged = parts
+        .proxy
+        .as_ref()
+        .map(|running| Arc::clone(&running.proxy));
     let observe = move |outcome: &Outcome| match outcome {
-        Outcome::Unchanged => {}
+        // Whoever rotates logs signals and changes no setting.
+        Outcome::Unchanged => {
+            if let Some(log) = logged.as_ref().and_then(|proxy| proxy.log()) {
+                log.reopen();
+            }
+        }
         Outcome::Applied { .. } => {
             metrics.applied.inc();
         }
