@@ -68,8 +68,7 @@ pub(super) async fn start(
     };
     let store = Store::open(&location, Some(keys), tasks)
         .await
-        .map_err(data)?;
-    info!(store = %location, "store is open");
+        .map_err(|error| AssemblyError::Data(format!("store {location}: {}", chain(&error))))?;
     let pool = &now.proxy.pool;
     let pool = Pool::new(
         PoolSettings {

@@ -691,6 +691,9 @@ impl Call<'_> {
         let is_unread = matches!(refusal, Refusal::Client(Gone::Left));
         self.held.story.status = if is_unread { 0 } else { said.status };
         self.held.story.decided_by = refusal.decided_by();
+        if matches!(refusal, Refusal::NoConnection(_) | Refusal::Upstream(_)) {
+            self.held.story.error = Some(refusal.to_string().into());
+        }
         self.held.story.sent = said.body.len() as u64;
         self.held.story.received = self.replay.seen_bytes();
         self.held.ends(match refusal {

@@ -32,7 +32,8 @@ pub struct Route {
     pub(super) figures: Arc<Figures>,
     access: AccessRule,
     /// `None`: one of its templates can't be filled in, so none is.
-    injection: Option<Injection>,
+    /// Or why no header is injected.
+    injection: Result<Injection, String>,
     by_identity: Option<Arc<IdentityRate>>,
 }
 
@@ -103,10 +104,15 @@ impl Route {
             }
         });
         let injection = match Injection::compile(&record.headers, workshop.sources) {
-            Ok(injection) => Some(injection),
+            Ok(injection) => Ok(injection),
             Err(error) => {
-                warn!(route = %label, %error, "no header of the route is injected");
-                None
+                let error = error.to_string();
+                // Routes are compiled anew with each change of any of them.
+                let is_known = before.is_some_and(|it| it.injection.as_ref().err() == Some(&error));
+                if !is_known {
+                    warn!(route = %label, %error, "no header of the route is injected");
+                }
+                Err(error)
             }
         };
         let guard = match before {
@@ -164,7 +170,7 @@ impl Route {
 
     /// Sets the route's own header fields; if one can't be filled in, none is set.
     pub(super) fn inject(&self, fields: &mut Fields, caller: &Caller) {
-        let Some(injection) = self.injection.as_ref().filter(|it| !it.is_empty()) else {
+        let Some(injection) = self.injection.as_ref().ok().filter(|it| !it.is_empty()) else {
             return;
         };
         match injection.fill(caller) {
@@ -223,10 +229,13 @@ impl Route {
         self.access
     }
 
-    /// Names of the fields that it sets; `None` if a template can't be filled in.
-    pub fn injected(&self) -> Option<Vec<&str>> {
+    /// Names of the fields that it sets, or what hinders it from setting any.
+    pub fn injected(&self) -> Result<Vec<&str>, &str> {
         let headers = self.record.headers.iter().map(|(name, _)| name.as_str());
-        self.injection.as_ref().map(|_| headers.collect())
+        match &self.injection {
+            Ok(_) => Ok(headers.collect()),
+            Err(error) => Err(error),
+        }
     }
 }
 

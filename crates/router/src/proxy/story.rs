@@ -46,6 +46,8 @@ pub(super) struct Story {
     pub(super) first_content: Option<Duration>,
     pub(super) breaker: BreakerState,
     pub(super) decided_by: Decider,
+    /// What was wrong with the upstream, if we answered for that.
+    pub(super) error: Option<Box<str>>,
 }
 
 /// What a request holds until it ends: its slot, its place at the upstream, its part of
@@ -91,6 +93,7 @@ impl Story {
             first_content: None,
             breaker: BreakerState::Closed,
             decided_by: Decider::Upstream,
+            error: None,
         }
     }
 
@@ -214,6 +217,7 @@ impl Held {
                 trace: &story.trace,
                 caller: story.caller.id(),
                 model: spent.as_ref().and_then(|spent| spent.model.as_deref()),
+                error: story.error.as_deref(),
                 outcome: &outcome,
             });
         }

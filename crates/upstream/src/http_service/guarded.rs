@@ -16,7 +16,7 @@ pub enum Forbidden {
     #[error("it belongs to a cloud metadata service")]
     Metadata,
     /// Loopback, private, link-local or another address that is not public.
-    #[error("it is not a public address")]
+    #[error("it is not a public address, and the route has no allowPrivate")]
     NotPublic,
 }
 

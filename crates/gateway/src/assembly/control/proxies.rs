@@ -289,9 +289,10 @@ impl Desk {
         told.upstreams = upstreams
             .map(|(look, target)| endpoint(look, target, &route.record))
             .collect();
-        let names = route.injected().unwrap_or_default();
-        told.headers = names.into_iter().map(str::to_owned).collect();
-        told.decision = decision(&told);
+        let injected = route.injected();
+        let names = injected.as_deref().unwrap_or_default();
+        told.headers = names.iter().map(|&name| name.to_owned()).collect();
+        told.decision = decision(&told, injected.err());
         told
     }
 }
@@ -355,7 +356,8 @@ fn endpoint(look: &EndpointLook, target: String, record: &Record) -> ProxyEndpoi
     }
 }
 
-fn decision(told: &ProxyExplanation) -> String {
+/// What would be done. `bare` says why the request would go without the route's headers.
+fn decision(told: &ProxyExplanation, bare: Option<&str>) -> String {
     let full = told.limiter.as_ref().is_some_and(|limiter| {
         limiter.limit > 0 && limiter.in_flight >= limiter.limit && limiter.queue == 0
     });
@@ -370,6 +372,8 @@ fn decision(told: &ProxyExplanation) -> String {
     } else if full {
         "refused with 429 if the caller may pass: as many requests as allowed are in flight"
             .to_owned()
+    } else if let Some(reason) = bare {
+        format!("forwarded without the route's headers if the caller may pass: {reason}")
     } else {
         "forwarded if the caller may pass".to_owned()
     }

@@ -30,6 +30,9 @@ pub struct Line<'a> {
     pub caller: Option<&'a str>,
     /// Of a model.
     pub model: Option<&'a str>,
+    /// What was wrong with the upstream or the way to it, if we answered for that; its
+    /// first 2048 bytes are shown.
+    pub error: Option<&'a str>,
     /// What it came to.
     pub outcome: &'a Outcome,
 }
@@ -55,6 +58,7 @@ impl Line<'_> {
         object.text("circuit_state", self.circuit_state);
         object.text("decided_by", outcome.decided_by.name());
         object.text("ended", outcome.ended.name());
+        object.maybe("error", self.error.map(beginning));
         object.number("request_bytes", outcome.request_bytes);
         object.number("response_bytes", outcome.response_bytes);
         object.shown("trace_id", self.trace);
@@ -247,6 +251,7 @@ mod tests {
             trace: &trace,
             caller: Some("u1"),
             model: Some("m"),
+            error: None,
             outcome: &outcome,
         };
         assert_eq!(
@@ -286,6 +291,7 @@ mod tests {
         let line = Line {
             path: &path,
             caller: None,
+            error: None,
             outcome: &refused,
             ..line
         };

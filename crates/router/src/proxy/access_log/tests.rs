@@ -28,6 +28,7 @@ fn log(log: &AccessLog, path: &str) {
         trace: &trace,
         caller: None,
         model: None,
+        error: None,
         outcome: &Outcome::refused(404, Decider::Route, Duration::ZERO),
     });
 }

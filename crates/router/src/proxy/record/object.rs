@@ -99,7 +99,12 @@ impl<'a> Object<'a> {
         let value = self.get(name)?;
         let text = value.as_str();
         if text.is_none() {
-            self.invalid(name, format!("must be text, not {}", kind(value)));
+            // YAML reads a bare `true` or `5` as what it is there.
+            let quoted = match value {
+                Value::Bool(_) | Value::Number(_) => format!(": write \"{value}\""),
+                _ => String::new(),
+            };
+            self.invalid(name, format!("must be text, not {}{quoted}", kind(value)));
         }
         text
     }
@@ -122,7 +127,11 @@ impl<'a> Object<'a> {
             Some(number) if range.contains(&number) => number,
             _ => {
                 let (least, most) = (range.start(), range.end());
-                self.invalid(name, format!("must be a number from {least} to {most}"));
+                let not = match value {
+                    Value::Number(_) => String::new(),
+                    _ => format!(", not {}", kind(value)),
+                };
+                self.invalid(name, format!("must be a number from {least} to {most}{not}"));
                 default
             }
         }
