@@ -291,13 +291,14 @@ mod tests {
         let line = Line {
             path: &path,
             caller: None,
-            error: None,
+            error: Some("connection error: \"it\" is down"),
             outcome: &refused,
             ..line
         };
         let value = read(&line);
         assert_eq!(value["path"].as_str().unwrap().len(), 2048);
         assert_eq!(value["decided_by"], "access");
+        assert_eq!(value["error"], "connection error: \"it\" is down");
         assert_eq!(value.get("caller"), None);
     }
 

@@ -131,7 +131,10 @@ impl<'a> Object<'a> {
                     Value::Number(_) => String::new(),
                     _ => format!(", not {}", kind(value)),
                 };
-                self.invalid(name, format!("must be a number from {least} to {most}{not}"));
+                self.invalid(
+                    name,
+                    format!("must be a number from {least} to {most}{not}"),
+                );
                 default
             }
         }
