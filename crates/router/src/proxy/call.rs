@@ -489,6 +489,8 @@ impl Call<'_> {
             return false;
         }
         let is_harmless = match failure {
+            // It would be refused again.
+            Failure::Dial(DialError::Forbidden(_)) if self.held.route.endpoints.len() < 2 => false,
             Failure::Dial(_) => true,
             Failure::Exchange { error, .. } if error.is_unprocessed() => true,
             // Only with another upstream, or asking again is what overloads it.

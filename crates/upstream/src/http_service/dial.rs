@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lifecycle::Clock;
+use rustls::InvalidMessage;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
@@ -52,6 +53,9 @@ pub enum DialError {
     /// The handshake failed, be it that the certificate is not trusted.
     #[error("tls handshake failed: {0}")]
     Tls(Arc<io::Error>),
+    /// What it answered is no TLS: a plain HTTP port behind `https://`, for example.
+    #[error("upstream does not speak tls at this port")]
+    NotTls,
     /// The handshake was not done within its time.
     #[error("tls handshake was not done in time")]
     TlsTimedOut,
@@ -86,11 +90,20 @@ impl DialError {
             Self::Tcp(_) => "tcp",
             Self::TlsSetup(_) => "tls_setup",
             Self::Tls(_) => "tls",
+            Self::NotTls => "not_tls",
             Self::TlsTimedOut => "tls_timeout",
             Self::NotHttp2 => "not_http2",
             Self::Http2(_) => "http2",
             Self::NoStream => "no_stream",
             Self::Stopping => "stopping",
+        }
+    }
+
+    fn handshake(error: io::Error) -> Self {
+        let cause = error.get_ref().and_then(|it| it.downcast_ref());
+        match cause {
+            Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => Self::NotTls,
+            _ => Self::Tls(Arc::new(error)),
         }
     }
 
@@ -191,7 +204,7 @@ async fn seal(origin: &Origin, tls: &TlsConfig, tcp: TcpStream) -> Result<Dialle
     let stream = TlsConnector::from(config)
         .connect(name, tcp)
         .await
-        .map_err(|error| DialError::Tls(Arc::new(error)))?;
+        .map_err(DialError::handshake)?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::ALPN_HTTP2);
     if origin.versions == Versions::Http2 && !is_http2 {
         return Err(DialError::NotHttp2);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lifecycle::Clock;
 use testkit::certificate::Certificate;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use upstream::http_service::{DialError, Forbidden, Link, Miss, Origin, Stream, Versions};
 
@@ -314,6 +315,22 @@ async fn a_certificate_is_checked_against_the_roots_of_the_route() {
     by_system.tls.roots = None;
     let refused = bench.pool.take(&Arc::new(by_system), false).await;
     assert!(refused.is_err());
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_told_from_a_bad_certificate() {
+    let certificate = Certificate::for_localhost().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain = Arc::new(sealed(listener.local_addr().unwrap(), &certificate));
+    let answer = async {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let said = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+        socket.write_all(said).await.unwrap();
+        socket
+    };
+    let bench = Bench::new();
+    let (refused, _socket) = tokio::join!(bench.pool.take(&plain, false), answer);
+    assert!(matches!(refused, Err(DialError::NotTls)), "{refused:?}");
 }
 
 #[tokio::test]
