@@ -36,8 +36,10 @@ mod upgrade;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use http1::RequestHead;
 use lifecycle::Clock;
 use upstream::http_service::Pool;
 
@@ -68,6 +70,7 @@ pub use template::{Injection, InjectionError, Sources, Template, TemplateError};
 pub use tunnel::Tunnel;
 
 use snapshot::Snapshot;
+use trace::Trace;
 
 /// The proxy: the routes in force, the connections to their upstreams, and who has spent
 /// what. One for all listeners and threads.
@@ -118,10 +121,29 @@ impl Proxy {
         }
     }
 
-    /// An answer to a request that has no route.
-    pub fn refuse(&self, refusal: &Refusal) -> Answer {
+    /// An answer to a request that has no route, or never gets to one.
+    pub fn refuse(&self, refusal: &Refusal, head: &RequestHead) -> Answer {
         self.unrouted.fetch_add(1, Ordering::Relaxed);
-        Answer::said(refusal.said(None))
+        let said = refusal.said(None);
+        if let Some(log) = &*self.log.load() {
+            let mut outcome = Outcome::refused(said.status, refusal.decided_by(), Duration::ZERO);
+            outcome.response_bytes = said.body.len() as u64;
+            log.write(&Line {
+                unix_ms: self.clock.unix_ms(),
+                proxy_name: "",
+                method: head.method.as_str(),
+                path: head.target.path(),
+                upstream: "",
+                concurrent: 0,
+                circuit_state: "closed",
+                trace: &Trace::of(&head.fields, || self.draw()),
+                caller: None,
+                model: None,
+                error: None,
+                outcome: &outcome,
+            });
+        }
+        Answer::said(said)
     }
 
     /// Requests that had no route, since the start.

@@ -32,7 +32,7 @@ struct Remembered {
 const GOOD_FOR_MS: u64 = 2_000;
 
 impl Callers {
-    /// The caller of a request, and whether its `Authorization` is ours. What is not a
+    /// The caller of a request, and whether its token is ours. What is not a
     /// good token of ours is somebody else's business, and its bearer a guest.
     pub(super) async fn of(&mut self, front: &Front, fields: &Fields) -> (Caller, bool) {
         if fields.all(Known::Authorization).nth(1).is_some() {
@@ -80,9 +80,11 @@ impl Callers {
     }
 }
 
-/// The token of `Authorization: Bearer`.
+/// The token of `Authorization: Bearer`, or of `X-Api-Key`, where SDKs of models put it.
 fn bearer(fields: &Fields) -> Option<&str> {
-    let value = fields.text(Known::Authorization)?;
+    let Some(value) = fields.text(Known::Authorization) else {
+        return str::from_utf8(fields.get_named("x-api-key")?).ok();
+    };
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -164,7 +164,7 @@ async fn proxied_answer(
     let from = proxied::origin(front, live, peer, &head);
     if !live.addresses.admits(from.client) {
         front.metrics.refused("address");
-        return proxy.refuse(&Refusal::Denied);
+        return proxy.refuse(&Refusal::Denied, &head);
     }
     match proxy.find(head.target.path()) {
         Ok(route) => {
@@ -177,7 +177,7 @@ async fn proxied_answer(
             };
             proxy.answer(&route, asked, inflow).await
         }
-        Err(refusal) => proxy.refuse(&refusal),
+        Err(refusal) => proxy.refuse(&refusal, &head),
     }
 }
 

@@ -71,11 +71,11 @@ pub(super) async fn answer(
                 };
                 proxy.answer(&route, asked, client).await
             }
-            Err(refusal) => proxy.refuse(&refusal),
+            Err(refusal) => proxy.refuse(&refusal, &head),
         }
     } else {
         front.metrics.refused("address");
-        proxy.refuse(&Refusal::Denied)
+        proxy.refuse(&Refusal::Denied, &head)
     };
     // Whoever drains wants its clients to go.
     terms.keep_alive &= !front.door.is_leaving();

@@ -52,6 +52,7 @@ pub(super) fn rewrite(head: &mut RequestHead, from: Origin, has_our_token: bool)
         | Known::XForwardedProto => false,
         Known::XRealIp => from.is_trusted,
         Known::Authorization => !has_our_token,
+        Known::Other if has_our_token && field.name().eq_ignore_ascii_case("x-api-key") => false,
         Known::Other => {
             from.is_trusted
                 || !starts_with(field.name(), "x-forwarded-") && !starts_with(field.name(), "x-tidegate-")

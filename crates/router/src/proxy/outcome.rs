@@ -27,7 +27,7 @@ pub struct Outcome {
     pub queued: Option<Duration>,
     /// To connect; `None` on a connection that rested.
     pub connect: Option<Duration>,
-    /// From the request's head to the first byte of the answer's body or, from a model, to
+    /// From the request's head to the first part of an event stream or, from a model, to
     /// its first content.
     pub first_content: Option<Duration>,
     /// Requests sent or tried to be sent upstream.
