@@ -114,6 +114,11 @@ fn somebody_elses_token_is_passed_on() -> anyhow::Result<()> {
     let ours = format!("Bearer {}", token::user("anna")?);
     let told = get(&gateway, "/-/a", &[("Authorization", &ours)])?.json()?;
     assert_eq!(seen(&told, "authorization"), None);
+    // Where SDKs of models put it.
+    let told = get(&gateway, "/-/a", &[("X-Api-Key", "sk-theirs")])?.json()?;
+    assert_eq!(seen(&told, "x-api-key"), Some("sk-theirs"));
+    let told = get(&gateway, "/-/a", &[("X-Api-Key", &token::user("anna")?)])?.json()?;
+    assert_eq!(seen(&told, "x-api-key"), None);
     Ok(())
 }
 

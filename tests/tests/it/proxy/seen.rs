@@ -139,6 +139,10 @@ fn each_request_has_its_line() -> anyhow::Result<()> {
     let logged = line("/-/closed/y")?;
     assert_eq!(logged["decided_by"], "access");
     assert_eq!(logged["status"], 403);
+    get(&gateway, "/-/mistyped", &[])?;
+    let logged = line("/-/mistyped")?;
+    assert_eq!(logged["proxy_name"], "");
+    assert_eq!(logged["status"], 404);
     origin.hold();
     let mut wire = Wire::connect(gateway.main_addr())?;
     wire.ask("GET", "/-/a/hold", &[], b"")?;
