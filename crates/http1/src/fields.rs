@@ -27,6 +27,18 @@ pub struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
+    /// Whether this is its name; case does not matter.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// Whether its name begins so; case does not matter.
+    pub fn name_begins(&self, prefix: &str) -> bool {
+        self.name
+            .get(..prefix.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+    }
+
     /// Its name, as it was spelt.
     pub fn name(&self) -> &'a str {
         // A token, which is ASCII. To look at that only here is quicker.
@@ -258,7 +270,7 @@ impl Fields {
     /// The first value of a field that [`Known`] may not list; case does not matter.
     pub fn get_named(&self, name: &str) -> Option<&[u8]> {
         self.iter()
-            .find(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
+            .find(|field| field.is_named(name))
             .map(|field| field.value)
     }
 
@@ -325,7 +337,7 @@ impl Fields {
     /// Puts a field in place of all of its name.
     pub fn set(&mut self, name: &str, value: &[u8]) -> Result<(), InvalidField> {
         match Known::of(name.as_bytes()) {
-            Known::Other => self.retain(|field| !field.name.eq_ignore_ascii_case(name.as_bytes())),
+            Known::Other => self.retain(|field| !field.is_named(name)),
             known => self.remove(known),
         }
         self.push(name, value)

@@ -16,7 +16,7 @@ pub fn strip_hop_by_hop(fields: &mut Fields) {
     named.dedup();
     fields.retain(|field| {
         !field.known.is_hop_by_hop()
-            && !field.name().eq_ignore_ascii_case(HTTP2_SETTINGS)
+            && !field.is_named(HTTP2_SETTINGS)
             && (named.is_empty()
                 || named
                     .binary_search(&field.name().to_ascii_lowercase())

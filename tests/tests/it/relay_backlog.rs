@@ -11,7 +11,7 @@ use testkit::{Gateway, token};
 
 /// Messages that pile up, and bytes of each: more than the gateway holds in memory.
 const MESSAGES: usize = 20_000;
-const SIZE: usize = 5 * 1024;
+const SIZE: usize = 8 * 1024;
 
 /// Clients they come from; each sends so many before it waits for the acknowledgements.
 const CLIENTS: usize = 10;

@@ -102,12 +102,14 @@ impl Client {
         .await
     }
 
-    /// Reads on until `done` finds what it looks for in the input, up to `until`.
+    /// Reads on until `done` finds what it looks for in the input, so many milliseconds
+    /// from the first wait on.
     pub(super) async fn read_until<T>(
         &mut self,
-        until: u64,
+        patience_ms: u64,
         mut done: impl FnMut(&mut BytesMut) -> Result<Option<T>, Reject>,
     ) -> Result<T, NoRequest> {
+        let mut until = None;
         poll_fn(|cx| {
             loop {
                 match done(&mut self.input) {
@@ -122,7 +124,11 @@ impl Client {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(NoRequest::Lost)),
                     Poll::Ready(Ok(_)) => {}
                     Poll::Pending => {
-                        ready!(self.alarm.poll(cx, self.clock, until));
+                        let clock = self.clock;
+                        // From the first wait on, however many there are.
+                        let until = *until
+                            .get_or_insert_with(|| clock.mono_ms().saturating_add(patience_ms));
+                        ready!(self.alarm.poll(cx, clock, until));
                         let is_begun = !self.input.is_empty();
                         return Poll::Ready(Err(NoRequest::TimedOut { is_begun }));
                     }

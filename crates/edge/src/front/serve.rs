@@ -129,9 +129,8 @@ impl Front {
         client.wakes(rest).await?;
         let can_be_http2 = is_first && live.proxy.http2.is_some();
         let may_proxy = self.proxy.is_some() && self.root.is_none();
-        let until = self.clock.mono_ms() + patience;
         client
-            .read_until(until, |input| {
+            .read_until(patience, |input| {
                 if can_be_http2 && input.first() == PREFACE.first() {
                     let shown = input.len().min(PREFACE.len());
                     if input.get(..shown) == PREFACE.get(..shown) {

@@ -52,10 +52,10 @@ pub(super) fn rewrite(head: &mut RequestHead, from: Origin, has_our_token: bool)
         | Known::XForwardedProto => false,
         Known::XRealIp => from.is_trusted,
         Known::Authorization => !has_our_token,
-        Known::Other if has_our_token && field.name().eq_ignore_ascii_case("x-api-key") => false,
+        Known::Other if has_our_token && field.is_named("x-api-key") => false,
         Known::Other => {
             from.is_trusted
-                || !starts_with(field.name(), "x-forwarded-") && !starts_with(field.name(), "x-tidegate-")
+                || !field.name_begins("x-forwarded-") && !field.name_begins("x-tidegate-")
         }
         _ => true,
     });
@@ -183,11 +183,6 @@ fn joined(fields: &Fields, known: Known) -> Option<String> {
         joined.push_str(value);
     }
     (!joined.is_empty()).then_some(joined)
-}
-
-fn starts_with(name: &str, prefix: &str) -> bool {
-    name.get(..prefix.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 #[cfg(test)]

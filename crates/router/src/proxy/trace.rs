@@ -60,7 +60,7 @@ impl Trace {
     /// Puts it in what goes upstream. What vendors wrote about another trace goes.
     pub fn put(&self, fields: &mut Fields) {
         if self.is_new {
-            fields.retain(|field| !field.name().eq_ignore_ascii_case("tracestate"));
+            fields.retain(|field| !field.is_named("tracestate"));
         }
         let put = fields.set("traceparent", &self.header());
         debug_assert!(put.is_ok(), "digits and dashes are a valid value");

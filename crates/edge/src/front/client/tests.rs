@@ -31,10 +31,9 @@ async fn connected() -> (Client, TcpStream) {
 /// Reads a request and begins it.
 async fn begins(client: &mut Client, peer: &mut TcpStream, request: &str) -> RequestHead {
     peer.write_all(request.as_bytes()).await.unwrap();
-    let until = client.clock.mono_ms() + 10_000;
-    client.wakes(until).await.unwrap();
+    client.wakes(10_000).await.unwrap();
     let head = client
-        .read_until(until, |input| http1::request(input, &LIMITS))
+        .read_until(10_000, |input| http1::request(input, &LIMITS))
         .await
         .unwrap();
     client.begins(&head, 10_000);
