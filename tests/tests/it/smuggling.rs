@@ -296,7 +296,13 @@ fn origin_sees_what_clients_plainly_ask_and_nothing_else() -> anyhow::Result<()>
 #[test]
 fn nothing_changes_when_bytes_come_one_by_one() -> anyhow::Result<()> {
     let mut cases = corpus::all();
-    cases.retain(|case| case.bytes(0).len() < 2_000);
+    cases.retain(|case| {
+        let bytes = case.bytes(0);
+        // hyper answers that there is no such page before the body has come, and whether it
+        // then keeps the connection depends on how fast the rest is there.
+        let has_unread_body = bytes.windows(13).any(|part| part == b"POST /nothing");
+        bytes.len() < 2_000 && !has_unread_body
+    });
     assert_right(&cases, &through_gateway(&cases, 1)?);
     Ok(())
 }
