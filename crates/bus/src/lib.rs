@@ -21,11 +21,13 @@
 //! [`NatsConnection`] is the process's one connection to NATS.
 #![warn(missing_docs)]
 
+mod face;
 mod memory;
 mod message;
 mod nats;
 mod position;
 
+pub use face::{Answer, Bus};
 pub use memory::{MemoryBus, MemoryConfig, SinkId, Stats};
 pub use message::{Kind, Message, Publication};
 pub use nats::{NatsConfig, NatsConnection, NatsCredentials, NatsError, NatsState};
@@ -191,6 +193,10 @@ pub enum BusError {
         /// Which one.
         limit: &'static str,
     },
+    /// The servers behind the bus did not answer in time, or said that they can't; whether
+    /// a publication was taken is unknown.
+    #[error("bus is not available")]
+    Unavailable,
     /// The sink was never attached, or is detached.
     #[error("sink is not attached")]
     SinkDetached,

@@ -28,6 +28,9 @@ pub enum Kind {
     Join(Arc<ClientInfo>),
     /// A subscriber went.
     Leave(Arc<ClientInfo>),
+    /// Nothing new: the channel's stream had come to here some time ago, so that whoever
+    /// counts positions and is behind has missed something.
+    Top(Position),
 }
 
 /// A publication as subscribers get it.
@@ -50,7 +53,7 @@ impl Message {
     pub fn publication(&self) -> Option<&Publication> {
         match &self.kind {
             Kind::Publication(publication) => Some(publication),
-            Kind::Join(_) | Kind::Leave(_) => None,
+            Kind::Join(_) | Kind::Leave(_) | Kind::Top(_) => None,
         }
     }
 }

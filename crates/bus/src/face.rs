@@ -1,0 +1,216 @@
+//! One face for every bus.
+//!
+//! In one process the answer to a question is there at once; over a network it comes
+//! later. So questions are answered with an [`Answer`], and nobody who asks has to know
+//! which bus there is.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use protocol::channel::Channel;
+use protocol::message::ClientInfo;
+use protocol::subject::Pattern;
+
+use crate::{
+    BusError, History, HistoryPolicy, HistoryQuery, MemoryBus, Now, PresenceStats, Publish,
+    Published, Sink, SinkId, Stats,
+};
+
+/// The bus of this process. Clones share it.
+#[derive(Debug, Clone)]
+pub enum Bus {
+    /// Within the process.
+    Memory(Arc<MemoryBus>),
+}
+
+/// The answer to a question, now or later. What comes later has its own deadline.
+#[must_use]
+pub enum Answer<T> {
+    /// It is here.
+    Now(T),
+    /// It will come; to be polled within the runtime.
+    Later(Pin<Box<dyn Future<Output = T> + Send>>),
+}
+
+impl Bus {
+    /// Lets a worker take part.
+    pub fn attach(&self, sink: Arc<dyn Sink>) -> SinkId {
+        match self {
+            Self::Memory(bus) => bus.attach(sink),
+        }
+    }
+
+    /// Forgets a sink and all its subscriptions.
+    pub fn detach(&self, sink: SinkId) {
+        match self {
+            Self::Memory(bus) => bus.detach(sink),
+        }
+    }
+
+    /// Whether answers may come later.
+    pub fn is_remote(&self) -> bool {
+        match self {
+            Self::Memory(_) => false,
+        }
+    }
+
+    /// From when this is answered on the sink gets what is published on the channel. Once
+    /// is enough, and more does no harm.
+    pub fn subscribe(&self, sink: SinkId, channel: &Channel) -> Answer<Result<(), BusError>> {
+        match self {
+            Self::Memory(bus) => Answer::Now(bus.subscribe(sink, channel)),
+        }
+    }
+
+    /// Ends what [`Bus::subscribe`] began.
+    pub fn unsubscribe(&self, sink: SinkId, channel: &Channel) {
+        match self {
+            Self::Memory(bus) => bus.unsubscribe(sink, channel),
+        }
+    }
+
+    /// From when this is answered on the sink gets publications (not joins and leaves) on
+    /// all channels that the pattern covers; each once, whatever else it is subscribed to.
+    pub fn subscribe_pattern(
+        &self,
+        sink: SinkId,
+        pattern: &Pattern,
+    ) -> Answer<Result<(), BusError>> {
+        match self {
+            Self::Memory(bus) => Answer::Now(bus.subscribe_pattern(sink, pattern)),
+        }
+    }
+
+    /// Ends what [`Bus::subscribe_pattern`] began.
+    pub fn unsubscribe_pattern(&self, sink: SinkId, pattern: &Pattern) {
+        match self {
+            Self::Memory(bus) => bus.unsubscribe_pattern(sink, pattern),
+        }
+    }
+
+    /// Publishes; what has no history is never answered later than now.
+    pub fn publish(&self, now: Now, publish: Publish) -> Answer<Result<Published, BusError>> {
+        match self {
+            Self::Memory(bus) => Answer::Now(bus.publish(now, publish)),
+        }
+    }
+
+    /// Tells the channel's subscribers that a client came, as far as there is room.
+    pub fn publish_join(&self, channel: &Channel, info: Arc<ClientInfo>) {
+        match self {
+            Self::Memory(bus) => bus.publish_join(channel, info),
+        }
+    }
+
+    /// Tells the channel's subscribers that a client went, as far as there is room.
+    pub fn publish_leave(&self, channel: &Channel, info: Arc<ClientInfo>) {
+        match self {
+            Self::Memory(bus) => bus.publish_leave(channel, info),
+        }
+    }
+
+    /// Reads the channel's stream, which is created if it does not exist.
+    pub fn history(
+        &self,
+        now: Now,
+        channel: &Channel,
+        policy: &HistoryPolicy,
+        query: HistoryQuery,
+    ) -> Answer<Result<History, BusError>> {
+        match self {
+            Self::Memory(bus) => Answer::Now(bus.history(now, channel, policy, query)),
+        }
+    }
+
+    /// Drops the channel's publications; its position stays.
+    pub fn remove_history(&self, channel: &Channel) -> Answer<Result<(), BusError>> {
+        match self {
+            Self::Memory(bus) => {
+                bus.remove_history(channel);
+                Answer::Now(Ok(()))
+            }
+        }
+    }
+
+    /// Notes that a client, named by `info.client`, is on the channel.
+    pub fn presence_add(
+        &self,
+        channel: &Channel,
+        info: Arc<ClientInfo>,
+    ) -> Answer<Result<(), BusError>> {
+        match self {
+            Self::Memory(bus) => Answer::Now(bus.presence_add(channel, info)),
+        }
+    }
+
+    /// Notes that a client is no longer on the channel.
+    pub fn presence_remove(&self, channel: &Channel, client: &str) {
+        match self {
+            Self::Memory(bus) => bus.presence_remove(channel, client),
+        }
+    }
+
+    /// Who is on the channel, in no order.
+    pub fn presence(&self, channel: &Channel) -> Answer<Result<Vec<Arc<ClientInfo>>, BusError>> {
+        match self {
+            Self::Memory(bus) => Answer::Now(Ok(bus.presence(channel))),
+        }
+    }
+
+    /// How many are on the channel.
+    pub fn presence_stats(&self, channel: &Channel) -> Answer<Result<PresenceStats, BusError>> {
+        match self {
+            Self::Memory(bus) => Answer::Now(Ok(bus.presence_stats(channel))),
+        }
+    }
+
+    /// Frees what has expired; to be called every few seconds.
+    pub fn sweep(&self, now: Now) {
+        match self {
+            Self::Memory(bus) => bus.sweep(now),
+        }
+    }
+
+    /// Counts for metrics.
+    pub fn stats(&self) -> Stats {
+        match self {
+            Self::Memory(bus) => bus.stats(),
+        }
+    }
+}
+
+impl<T> Answer<T> {
+    /// An answer made of this one.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U + Send + 'static) -> Answer<U>
+    where
+        T: 'static,
+    {
+        match self {
+            Self::Now(value) => Answer::Now(change(value)),
+            Self::Later(later) => Answer::Later(Box::pin(async move { change(later.await) })),
+        }
+    }
+}
+
+impl<T: Send + 'static> IntoFuture for Answer<T> {
+    type Output = T;
+    type IntoFuture = Pin<Box<dyn Future<Output = T> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        match self {
+            Self::Now(value) => Box::pin(std::future::ready(value)),
+            Self::Later(later) => later,
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Answer<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now(value) => formatter.debug_tuple("Now").field(value).finish(),
+            Self::Later(_) => formatter.write_str("Later(…)"),
+        }
+    }
+}
