@@ -27,7 +27,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["auth", "perf", "testkit"]),
     ("reqwest", &["auth"]),
     ("flate2", &["websocket"]),
-    ("prost", &["protocol"]),
+    ("prost", &["api", "protocol"]),
     ("notify", &["gateway"]),
     ("async-nats", &["bus", "outbox"]),
     ("redis", &["outbox"]),
