@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use auth::Revocations;
-use bus::MemoryBus;
+use bus::Bus;
 use bytes::Bytes;
 use lifecycle::{CancellationToken, Clock, Tasks};
 use protocol::code::Disconnect;
@@ -199,7 +199,7 @@ pub struct Fleet {
 /// What the workers are started with.
 pub struct Crew {
     /// The bus they subscribe to.
-    pub bus: Arc<MemoryBus>,
+    pub bus: Bus,
     /// The way to agents, if there is one.
     pub relay: Option<Arc<Relay>>,
     /// Settings in force.
@@ -263,7 +263,7 @@ impl Fleet {
         let failed = CancellationToken::new();
         for index in 0..fixed.workers.max(1) {
             let (worker, inbox) = Worker::new(Surroundings {
-                bus: Arc::clone(&bus),
+                bus: bus.clone(),
                 relay: relay.clone(),
                 gate: Arc::clone(&gate),
                 registers: Arc::clone(&registers),

@@ -77,6 +77,11 @@ impl Gate {
         }
     }
 
+    /// Where what takes a while runs.
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
     pub(crate) fn revocations(&self) -> &Revocations {
         &self.revocations
     }

@@ -41,7 +41,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::MemoryBus;
+use bus::Bus;
 use lifecycle::Clock;
 use mio::{Events, Poll, Token, Waker};
 use protocol::session::{Context, Now, Output};
@@ -113,7 +113,7 @@ pub(crate) struct Worker {
 
 /// What a worker shares with others.
 pub(crate) struct Surroundings {
-    pub(crate) bus: Arc<MemoryBus>,
+    pub(crate) bus: Bus,
     pub(crate) relay: Option<Arc<Relay>>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) registers: Arc<Registers>,
@@ -260,6 +260,7 @@ impl Worker {
                     self.guarded(key.slot, |worker| worker.answer(key.slot, response));
                 }
             }
+            Mail::Entered(key, ask, found) => self.entered(key, &ask, found),
             Mail::Told(key, ticket, told) => {
                 if self.connections.holds(key) {
                     self.guarded(key.slot, |worker| worker.told(key.slot, ticket, told));

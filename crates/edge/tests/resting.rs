@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use auth::mint::{Mint, hs256};
 use auth::{KeySets, Revocations, Secret, TokenSettings, Verifier};
-use bus::{MemoryBus, MemoryConfig};
+use bus::{Bus, MemoryBus, MemoryConfig};
 use edge::door::Door;
 use edge::fleet::{Crew, Fleet};
 use edge::front::{self, Front};
@@ -163,7 +163,7 @@ fn serve(tasks: &Tasks, stop: &CancellationToken) -> (Arc<Fleet>, SocketAddr) {
     let clock = Clock::start();
     let fleet = Fleet::start(Crew {
         relay: None,
-        bus: Arc::new(MemoryBus::new(&MemoryConfig::default())),
+        bus: Bus::Memory(Arc::new(MemoryBus::new(&MemoryConfig::default()))),
         current: Arc::clone(&current),
         fixed: Fixed {
             workers: 1,

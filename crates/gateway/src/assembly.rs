@@ -27,7 +27,7 @@ use std::time::Duration;
 use admin::{ListenerLimits, Readiness, Stage};
 use arc_swap::ArcSwap;
 use auth::{AdminTokens, KeySets, Revocations};
-use bus::{MemoryBus, MemoryConfig};
+use bus::{Bus, MemoryBus, MemoryConfig};
 use edge::door::Door;
 use edge::fleet::{Crew, Fleet};
 use edge::front::{Front, Root};
@@ -130,7 +130,7 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
     let reloader = Reloader::new(source, loaded);
     let gateway = Arc::new(Gateway {
         fleet: Arc::clone(&fleet),
-        bus: Arc::clone(&parts.bus),
+        bus: parts.bus.clone(),
         relay: parts
             .relay
             .as_ref()
@@ -207,7 +207,7 @@ struct Parts {
     certificates: Certificates,
     key_sets: Arc<KeySets>,
     door: Arc<Door>,
-    bus: Arc<MemoryBus>,
+    bus: Bus,
     relay: Option<relay::Running>,
     proxy: Option<proxy::Running>,
     revocations: Arc<Revocations>,
@@ -231,15 +231,15 @@ fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
         live::live(config, &key_sets, clock, &node, None).map_err(AssemblyError::Settings)?;
 
     let memory = &config.bus.memory;
-    let bus = Arc::new(MemoryBus::new(&MemoryConfig {
+    let bus = Bus::Memory(Arc::new(MemoryBus::new(&MemoryConfig {
         history_bytes_max: memory.history_bytes_max,
         channels_max: memory.channels_max,
         ..MemoryConfig::default()
-    }));
+    })));
     let revocations = Arc::new(revocations);
     let shown = certificates.clone();
     let (registry, metrics) = metrics::registry(Figures {
-        bus: Arc::clone(&bus),
+        bus: bus.clone(),
         key_sets: Arc::clone(&key_sets),
         revocations: Arc::clone(&revocations),
         certificate_expiry: Box::new(move || shown.expires_at()),
@@ -294,7 +294,7 @@ impl Parts {
 
     fn crew(&self, config: &Config) -> Crew {
         Crew {
-            bus: Arc::clone(&self.bus),
+            bus: self.bus.clone(),
             relay: self.relay(),
             current: Arc::clone(&self.current),
             fixed: live::fixed(config),
@@ -379,7 +379,7 @@ fn spawn_upkeep(parts: &Parts, fleet: &Arc<Fleet>) {
     let upkeep = upkeep::Upkeep {
         clock: parts.clock,
         tasks: parts.tasks.clone(),
-        bus: Arc::clone(&parts.bus),
+        bus: parts.bus.clone(),
         door: Arc::clone(&parts.door),
         fleet: Arc::clone(fleet),
         revocations: Arc::clone(&parts.revocations),

@@ -1,10 +1,14 @@
 //! What sessions ask, carried out on the bus.
 
+mod entering;
+
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bus::{
-    BusError, HistoryLimit, HistoryPolicy, HistoryQuery, MemoryBus, Message, Now, Publish, SinkId,
+    Answer, Bus, BusError, HistoryLimit, HistoryPolicy, HistoryQuery, Message, Now, Publish, SinkId,
 };
+use hashbrown::HashMap;
 use protocol::channel::Channel;
 use protocol::code::ErrorCode;
 use protocol::message::{
@@ -17,12 +21,17 @@ use websocket::Deflater;
 
 use crate::fanout::{Delivered, Entry, Fanout, Receiver};
 use crate::frame::{self, Flavor};
+use entering::{At, Entering, Held};
+
+pub use entering::{Asking, Found};
 
 /// One worker's way to the bus and back.
 pub struct Router {
-    bus: Arc<MemoryBus>,
+    bus: Bus,
     sink: SinkId,
     fanout: Fanout,
+    /// Subscribers whose subscribing the bus has not answered; a session has one at most.
+    held: HashMap<u32, Held>,
     /// The worker's compressor, and from how many bytes on it is used.
     deflate: (Deflater, usize),
 }
@@ -38,13 +47,22 @@ pub struct Subscriber {
     pub flavor: Flavor,
 }
 
+/// How far subscribing has come.
+pub enum Subscribing {
+    /// The bus has answered.
+    Done(Result<Subscribed, ErrorCode>),
+    /// It will, and [`Router::settle`] wants to hear it.
+    Later(Asking),
+}
+
 impl Router {
     /// A router for the worker behind `sink`.
-    pub fn new(bus: Arc<MemoryBus>, sink: SinkId, deflater: Deflater, deflate_min: usize) -> Self {
+    pub fn new(bus: Bus, sink: SinkId, deflater: Deflater, deflate_min: usize) -> Self {
         Self {
             bus,
             sink,
             fanout: Fanout::default(),
+            held: HashMap::new(),
             deflate: (deflater, deflate_min),
         }
     }
@@ -52,62 +70,144 @@ impl Router {
     /// Subscribes a session, and reads what it missed if it asked for that.
     ///
     /// The sink is registered first and the stream read second: what is published in
-    /// between comes both ways and is told apart by its offset.
-    pub fn subscribe(
-        &mut self,
-        now: Now,
-        who: Subscriber,
-        ask: &SubscribeAsk,
-    ) -> Result<Subscribed, ErrorCode> {
+    /// between comes both ways and is told apart by its offset. If the bus answers later,
+    /// what is delivered meanwhile is held back until [`Router::settle`] is called with
+    /// what it found, or [`Router::abandon`] if the session has ended before.
+    pub fn subscribe(&mut self, now: Now, who: Subscriber, ask: &SubscribeAsk) -> Subscribing {
         let options = &ask.options.options;
         let entry = Entry {
             flavor: who.flavor,
             slow_client: options.slow_client,
             join_leave: ask.join_leave_pushes,
             position: None,
+            waits: false,
         };
-        if ask.wildcard {
-            return self.subscribe_pattern(who, &ask.channel, entry);
-        }
-        let channel = self
-            .fanout
-            .shared_name(&ask.channel)
-            .unwrap_or_else(|| ask.channel.clone());
-        if self.fanout.enter(&channel, who.slot, entry)
-            && let Err(error) = self.bus.subscribe(self.sink, &channel)
+        let (at, is_first) = if ask.wildcard {
+            let Ok(pattern) = Pattern::new(&ask.channel) else {
+                return Subscribing::Done(Err(ErrorCode::BadRequest));
+            };
+            let is_first = self
+                .fanout
+                .enter_pattern(&ask.channel, &pattern, who.slot, entry);
+            (At::Pattern(pattern), is_first)
+        } else {
+            let channel = self
+                .fanout
+                .shared_name(&ask.channel)
+                .unwrap_or_else(|| ask.channel.clone());
+            let is_first = self.fanout.enter(&channel, who.slot, entry);
+            (At::Channel(channel), is_first)
+        };
+        let read = read_of(ask, options).filter(|_| !ask.wildcard);
+        let entering = Entering {
+            bus: self.bus.clone(),
+            sink: self.sink,
+            at,
+            // A bus elsewhere may still be at it for another subscriber.
+            subscribes: is_first || self.bus.is_remote(),
+            read: read.map(|(policy, query)| (now, policy, query)),
+            presence: ask.presence.clone().filter(|_| !ask.wildcard),
+        };
+        let mut asking: Asking = Box::pin(entering.run());
+        // A bus within the process has answered by now.
+        match asking
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
         {
-            self.fanout.leave(&channel, who.slot);
-            return Err(code(error));
-        }
-        let found = self.read_stream(now, &channel, ask, options);
-        let kept = found.and_then(|found| {
-            if let Some(info) = &ask.presence {
-                self.bus
-                    .presence_add(&channel, Arc::clone(info))
-                    .map_err(code)?;
-            }
-            Ok(found)
-        });
-        match kept {
-            Ok((position, found)) => {
+            Poll::Ready(found) => Subscribing::Done(self.settle(who, ask, found).0),
+            Poll::Pending => {
                 self.fanout
-                    .enter(&channel, who.slot, Entry { position, ..entry });
-                Ok(found)
+                    .set_waiting(&ask.channel, ask.wildcard, who.slot, true);
+                self.held.insert(who.slot, Held::new(ask));
+                Subscribing::Later(asking)
             }
+        }
+    }
+
+    /// Ends subscribing with what the bus has found: the answer, and what was held back
+    /// for [`Router::release`], which comes after the client has heard the answer.
+    pub fn settle(
+        &mut self,
+        who: Subscriber,
+        ask: &SubscribeAsk,
+        found: Found,
+    ) -> (Result<Subscribed, ErrorCode>, Vec<Arc<Message>>) {
+        let held = self.held.remove(&who.slot);
+        let held = held.map_or_else(Vec::new, |held| held.messages);
+        let found = match found {
+            Ok(found) => found,
             Err(error) => {
-                self.leave_channel(&channel, who.slot);
-                Err(error)
+                if ask.wildcard {
+                    self.leave_pattern(&ask.channel, who.slot);
+                } else {
+                    self.leave_channel(&ask.channel, who.slot);
+                }
+                return (Err(code(error)), Vec::new());
             }
+        };
+        self.fanout
+            .set_waiting(&ask.channel, ask.wildcard, who.slot, false);
+        let Some(found) = found else {
+            return (Ok(Subscribed::default()), held);
+        };
+        if ask.positioned {
+            self.fanout.set_position(&ask.channel, who.slot, found.top);
+        }
+        let subscribed = Subscribed {
+            top: Some(found.top.into()),
+            publications: publications(&found.publications),
+        };
+        (Ok(subscribed), held)
+    }
+
+    /// Spreads to one subscriber what was held back for it.
+    pub fn release(
+        &mut self,
+        slot: u32,
+        ask: &SubscribeAsk,
+        held: &[Arc<Message>],
+        receiver: &mut impl Receiver,
+    ) -> Delivered {
+        let mut delivered = Delivered::default();
+        for message in held {
+            delivered.frames += self
+                .fanout
+                .deliver_to(
+                    slot,
+                    &ask.channel,
+                    ask.wildcard,
+                    message,
+                    &mut self.deflate,
+                    receiver,
+                )
+                .frames;
+        }
+        delivered
+    }
+
+    /// Forgets a session that has ended while the bus was asked for it.
+    pub fn abandon(&mut self, slot: u32) {
+        let Some(held) = self.held.remove(&slot) else {
+            return;
+        };
+        if held.wildcard {
+            self.leave_pattern(&held.channel, slot);
+        } else {
+            self.leave_channel(&held.channel, slot);
+        }
+    }
+
+    /// Takes back what the bus has done for a session that had ended before.
+    pub fn undo(&self, ask: &SubscribeAsk) {
+        if let Some(info) = &ask.presence {
+            self.bus.presence_remove(&ask.channel, &info.client);
         }
     }
 
     /// Ends a subscription: no more frames, no presence.
     pub fn leave(&mut self, slot: u32, client: ClientId, sub: &Subscription) {
         if sub.is_wildcard() {
-            if let Some(pattern) = self.fanout.leave_pattern(&sub.channel, slot) {
-                self.bus.unsubscribe_pattern(self.sink, &pattern);
-            }
-            return;
+            return self.leave_pattern(&sub.channel, slot);
         }
         if sub.has_presence() {
             self.bus.presence_remove(&sub.channel, &client.to_string());
@@ -123,7 +223,7 @@ impl Router {
         data: bytes::Bytes,
         info: Arc<ClientInfo>,
         options: &ChannelOptions,
-    ) -> Result<Published, ErrorCode> {
+    ) -> Answer<Result<Published, ErrorCode>> {
         let publish = Publish {
             info: Some(info),
             history: policy(options),
@@ -131,8 +231,7 @@ impl Router {
         };
         self.bus
             .publish(now, publish)
-            .map(|_| Published)
-            .map_err(code)
+            .map(|published| published.map(|_| Published).map_err(code))
     }
 
     /// Publishes that a subscriber came.
@@ -146,8 +245,10 @@ impl Router {
     }
 
     /// Reads history.
-    pub fn history(&self, now: Now, ask: &HistoryAsk) -> Result<HistoryResult, ErrorCode> {
-        let policy = policy(&ask.options.options).ok_or(ErrorCode::NotAvailable)?;
+    pub fn history(&self, now: Now, ask: &HistoryAsk) -> Answer<Result<HistoryResult, ErrorCode>> {
+        let Some(policy) = policy(&ask.options.options) else {
+            return Answer::Now(Err(ErrorCode::NotAvailable));
+        };
         let query = HistoryQuery {
             since: ask.since.as_ref().map(|since| since.offset),
             limit: match ask.limit {
@@ -156,70 +257,67 @@ impl Router {
             },
             reverse: ask.reverse,
         };
-        let found = self
-            .bus
+        let since = ask.since.clone();
+        self.bus
             .history(now, &ask.channel, &policy, query)
-            .map_err(code)?;
-        let top = StreamPosition::from(found.top);
-        if let Some(since) = &ask.since
-            && !since.epoch.is_empty()
-            && since.epoch != top.epoch
-        {
-            return Err(ErrorCode::UnrecoverablePosition);
-        }
-        Ok(HistoryResult {
-            publications: publications(&found.publications),
-            epoch: top.epoch,
-            offset: top.offset,
-        })
+            .map(move |found| {
+                let found = found.map_err(code)?;
+                let top = StreamPosition::from(found.top);
+                if let Some(since) = &since
+                    && !since.epoch.is_empty()
+                    && since.epoch != top.epoch
+                {
+                    return Err(ErrorCode::UnrecoverablePosition);
+                }
+                Ok(HistoryResult {
+                    publications: publications(&found.publications),
+                    epoch: top.epoch,
+                    offset: top.offset,
+                })
+            })
     }
 
     /// Reads who is in a channel.
-    pub fn presence(&self, channel: &Channel) -> PresenceResult {
-        let present = self.bus.presence(channel);
-        PresenceResult {
-            presence: present
-                .into_iter()
-                .map(|info| (info.client.clone(), info.as_ref().clone()))
-                .collect(),
-        }
+    pub fn presence(&self, channel: &Channel) -> Answer<Result<PresenceResult, ErrorCode>> {
+        self.bus.presence(channel).map(|present| {
+            let present = present.map_err(code)?;
+            Ok(PresenceResult {
+                presence: present
+                    .into_iter()
+                    .map(|info| (info.client.clone(), info.as_ref().clone()))
+                    .collect(),
+            })
+        })
     }
 
     /// Counts who is in a channel.
-    pub fn presence_stats(&self, channel: &Channel) -> PresenceStatsResult {
-        let stats = self.bus.presence_stats(channel);
-        PresenceStatsResult {
-            num_clients: u32::try_from(stats.clients).unwrap_or(u32::MAX),
-            num_users: u32::try_from(stats.users).unwrap_or(u32::MAX),
-        }
+    pub fn presence_stats(
+        &self,
+        channel: &Channel,
+    ) -> Answer<Result<PresenceStatsResult, ErrorCode>> {
+        self.bus.presence_stats(channel).map(|stats| {
+            let stats = stats.map_err(code)?;
+            Ok(PresenceStatsResult {
+                num_clients: u32::try_from(stats.clients).unwrap_or(u32::MAX),
+                num_users: u32::try_from(stats.users).unwrap_or(u32::MAX),
+            })
+        })
     }
 
     /// Spreads what the bus delivered.
-    pub fn deliver(&mut self, message: &Message, receiver: &mut impl Receiver) -> Delivered {
-        self.fanout.deliver(message, &mut self.deflate, receiver)
+    pub fn deliver(&mut self, message: &Arc<Message>, receiver: &mut impl Receiver) -> Delivered {
+        let delivered = self.fanout.deliver(message, &mut self.deflate, receiver);
+        for slot in self.fanout.take_waiting() {
+            if let Some(held) = self.held.get_mut(&slot) {
+                held.keep(message);
+            }
+        }
+        delivered
     }
 
     /// How many subscribers each channel has on this worker.
     pub fn channels(&self) -> impl Iterator<Item = (&Channel, usize)> {
         self.fanout.counts()
-    }
-
-    fn subscribe_pattern(
-        &mut self,
-        who: Subscriber,
-        channel: &Channel,
-        entry: Entry,
-    ) -> Result<Subscribed, ErrorCode> {
-        let pattern = Pattern::new(channel).map_err(|_| ErrorCode::BadRequest)?;
-        if self
-            .fanout
-            .enter_pattern(channel, &pattern, who.slot, entry)
-            && let Err(error) = self.bus.subscribe_pattern(self.sink, &pattern)
-        {
-            self.fanout.leave_pattern(channel, who.slot);
-            return Err(code(error));
-        }
-        Ok(Subscribed::default())
     }
 
     fn leave_channel(&mut self, channel: &Channel, slot: u32) {
@@ -228,46 +326,36 @@ impl Router {
         }
     }
 
-    fn read_stream(
-        &self,
-        now: Now,
-        channel: &Channel,
-        ask: &SubscribeAsk,
-        options: &ChannelOptions,
-    ) -> Result<(Option<bus::Position>, Subscribed), ErrorCode> {
-        let policy = match policy(options) {
-            Some(policy) if ask.positioned || ask.recover.is_some() => policy,
-            _ => return Ok((None, Subscribed::default())),
-        };
-        let query = match &ask.recover {
-            None => HistoryQuery {
+    fn leave_pattern(&mut self, channel: &Channel, slot: u32) {
+        if let Some(pattern) = self.fanout.leave_pattern(channel, slot) {
+            self.bus.unsubscribe_pattern(self.sink, &pattern);
+        }
+    }
+}
+
+/// Which part of the channel's stream a subscriber has to be told.
+fn read_of(ask: &SubscribeAsk, options: &ChannelOptions) -> Option<(HistoryPolicy, HistoryQuery)> {
+    let policy = policy(options).filter(|_| ask.positioned || ask.recover.is_some())?;
+    let query = match &ask.recover {
+        None => HistoryQuery {
+            since: None,
+            limit: HistoryLimit::PositionOnly,
+            reverse: false,
+        },
+        Some(recover) => match recover.mode {
+            RecoveryMode::Cache => HistoryQuery {
                 since: None,
-                limit: HistoryLimit::PositionOnly,
+                limit: HistoryLimit::AtMost(1),
+                reverse: true,
+            },
+            RecoveryMode::Stream => HistoryQuery {
+                since: Some(recover.since.offset),
+                limit: HistoryLimit::AtMost(ask.recovery_max.saturating_add(1)),
                 reverse: false,
             },
-            Some(recover) => match recover.mode {
-                RecoveryMode::Cache => HistoryQuery {
-                    since: None,
-                    limit: HistoryLimit::AtMost(1),
-                    reverse: true,
-                },
-                RecoveryMode::Stream => HistoryQuery {
-                    since: Some(recover.since.offset),
-                    limit: HistoryLimit::AtMost(ask.recovery_max.saturating_add(1)),
-                    reverse: false,
-                },
-            },
-        };
-        let found = self
-            .bus
-            .history(now, channel, &policy, query)
-            .map_err(code)?;
-        let subscribed = Subscribed {
-            top: Some(found.top.into()),
-            publications: publications(&found.publications),
-        };
-        Ok((ask.positioned.then_some(found.top), subscribed))
-    }
+        },
+    };
+    Some((policy, query))
 }
 
 fn publications(messages: &[Arc<Message>]) -> Vec<protocol::message::Publication> {
@@ -294,7 +382,8 @@ fn code(error: BusError) -> ErrorCode {
     match error {
         BusError::Busy => ErrorCode::TooManyRequests,
         BusError::LimitExceeded { .. } => ErrorCode::LimitExceeded,
-        BusError::SinkDetached => ErrorCode::Internal,
+        // A temporary error: SDKs try again.
+        BusError::Unavailable | BusError::SinkDetached => ErrorCode::Internal,
     }
 }
 

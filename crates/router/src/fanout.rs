@@ -24,6 +24,8 @@ pub(crate) struct Entry {
     pub(crate) join_leave: bool,
     /// The last position given, if the subscription is positioned.
     pub(crate) position: Option<Position>,
+    /// The bus has not answered its subscribing: nothing is handed out yet.
+    pub(crate) waits: bool,
 }
 
 /// Who gets what the bus delivers.
@@ -51,6 +53,8 @@ pub(crate) struct Fanout {
     channels: HashMap<Channel, Table>,
     patterns: HashMap<Channel, (Pattern, Table)>,
     scratch: Vec<u8>,
+    /// Subscribers that would have got the last message, had the bus answered them.
+    waiting: Vec<u32>,
 }
 
 impl Fanout {
@@ -114,6 +118,39 @@ impl Fanout {
         Some(pattern)
     }
 
+    /// Notes whether the bus has yet to answer a subscriber.
+    pub(crate) fn set_waiting(
+        &mut self,
+        channel: &Channel,
+        wildcard: bool,
+        slot: u32,
+        waits: bool,
+    ) {
+        let table = if wildcard {
+            self.patterns
+                .get_mut(channel.as_str())
+                .map(|(_, table)| table)
+        } else {
+            self.channels.get_mut(channel.as_str())
+        };
+        if let Some(entry) = table.and_then(|table| table.get_mut(&slot)) {
+            entry.waits = waits;
+        }
+    }
+
+    /// Notes from where on a subscriber wants each offset.
+    pub(crate) fn set_position(&mut self, channel: &Channel, slot: u32, position: Position) {
+        let table = self.channels.get_mut(channel.as_str());
+        if let Some(entry) = table.and_then(|table| table.get_mut(&slot)) {
+            entry.position = Some(position);
+        }
+    }
+
+    /// Who would have got the last message spread, had the bus answered them.
+    pub(crate) fn take_waiting(&mut self) -> std::vec::Drain<'_, u32> {
+        self.waiting.drain(..)
+    }
+
     /// How many subscribers each channel has here.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&Channel, usize)> {
         self.channels
@@ -134,59 +171,102 @@ impl Fanout {
             scratch: &mut self.scratch,
             deflate,
             made: Vec::new(),
+            waiting: &mut self.waiting,
         };
         let channel = &message.channel;
         if let Some(table) = self.channels.get_mut(channel.as_str()) {
-            spread(&mut frames, channel, table, receiver, &mut delivered);
+            for (&slot, entry) in table.iter_mut() {
+                hand_out(&mut frames, channel, slot, entry, receiver, &mut delivered);
+            }
         }
-        if matches!(message.kind, Kind::Join(_) | Kind::Leave(_)) {
+        if matches!(message.kind, Kind::Join(_) | Kind::Leave(_) | Kind::Top(_)) {
             return delivered;
         }
         for (name, (pattern, table)) in &mut self.patterns {
             if pattern.covers_text(channel) && is_within_wildcard(name, channel) {
                 // The push names the pattern, so that it is another frame.
                 frames.made.clear();
-                spread(&mut frames, name, table, receiver, &mut delivered);
+                for (&slot, entry) in table.iter_mut() {
+                    hand_out(&mut frames, name, slot, entry, receiver, &mut delivered);
+                }
             }
+        }
+        delivered
+    }
+
+    /// Hands a message to one subscriber, if it is one still.
+    pub(crate) fn deliver_to(
+        &mut self,
+        slot: u32,
+        channel: &Channel,
+        wildcard: bool,
+        message: &Message,
+        deflate: &mut (Deflater, usize),
+        receiver: &mut impl Receiver,
+    ) -> Delivered {
+        let mut delivered = Delivered::default();
+        let mut frames = Frames {
+            message,
+            scratch: &mut self.scratch,
+            deflate,
+            made: Vec::new(),
+            waiting: &mut self.waiting,
+        };
+        let table = if wildcard {
+            self.patterns
+                .get_mut(channel.as_str())
+                .map(|(_, table)| table)
+        } else {
+            self.channels.get_mut(channel.as_str())
+        };
+        if let Some(entry) = table.and_then(|table| table.get_mut(&slot)) {
+            hand_out(&mut frames, channel, slot, entry, receiver, &mut delivered);
         }
         delivered
     }
 }
 
-/// Hands a message to the subscribers in one table.
-fn spread(
+/// Hands a message to a subscriber of `channel`, as far as it is meant for it.
+fn hand_out(
     frames: &mut Frames<'_>,
     channel: &Channel,
-    table: &mut Table,
+    slot: u32,
+    entry: &mut Entry,
     receiver: &mut impl Receiver,
     delivered: &mut Delivered,
 ) {
-    let (position, is_publication) = match &frames.message.kind {
-        Kind::Publication(publication) => (publication.position, true),
-        Kind::Join(_) | Kind::Leave(_) => (None, false),
-    };
-    for (&slot, entry) in table.iter_mut() {
-        if !is_publication && !entry.join_leave {
-            continue;
-        }
-        if let (Some(known), Some(new)) = (&mut entry.position, position) {
-            match step(*known, new) {
-                Step::Next => *known = new,
-                Step::Seen => continue,
-                Step::Gap => {
-                    receiver.gap(slot, channel);
-                    continue;
+    if entry.waits {
+        frames.waiting.push(slot);
+        return;
+    }
+    match &frames.message.kind {
+        Kind::Publication(publication) => {
+            if let (Some(known), Some(new)) = (&mut entry.position, publication.position) {
+                match step(*known, new) {
+                    Step::Next => *known = new,
+                    Step::Seen => return,
+                    Step::Gap => return receiver.gap(slot, channel),
                 }
             }
         }
-        match frames.of(entry.flavor, channel) {
-            Ok(frame) => {
-                delivered.frames += 1;
-                let positioned = entry.position.is_some();
-                receiver.frame(slot, &frame, entry.slow_client, positioned);
+        Kind::Join(_) | Kind::Leave(_) if !entry.join_leave => return,
+        Kind::Join(_) | Kind::Leave(_) => {}
+        Kind::Top(top) => {
+            let is_behind =
+                |known: &Position| known.epoch != top.epoch || known.offset < top.offset;
+            if entry.position.as_ref().is_some_and(is_behind) {
+                receiver.gap(slot, channel);
             }
-            Err(error) => receiver.misfit(slot, error),
+            return;
         }
+    }
+    match frames.of(entry.flavor, channel) {
+        Ok(frame) => {
+            delivered.frames += 1;
+            let positioned = entry.position.is_some();
+            receiver.frame(slot, &frame, entry.slow_client, positioned);
+        }
+        Err(error) => receiver.misfit(slot, error),
     }
 }
 
@@ -196,6 +276,7 @@ struct Frames<'a> {
     scratch: &'a mut Vec<u8>,
     deflate: &'a mut (Deflater, usize),
     made: Vec<(Flavor, Result<Arc<Frame>, WrapError>)>,
+    waiting: &'a mut Vec<u32>,
 }
 
 impl Frames<'_> {
@@ -222,6 +303,8 @@ enum Step {
 fn step(known: Position, new: Position) -> Step {
     let same_stream: bool = Epoch::eq(&known.epoch, &new.epoch);
     match new.offset {
+        // Whoever has seen nothing of a stream misses nothing of the one in its place.
+        1 if known.offset == 0 => Step::Next,
         offset if same_stream && offset <= known.offset => Step::Seen,
         offset if same_stream && offset == known.offset + 1 => Step::Next,
         _ => Step::Gap,

@@ -136,6 +136,8 @@ impl Frame {
                 }
                 codec::encode_push_publication(flavor.encoding, channel, &told, scratch)?;
             }
+            // Tells the router something, and clients nothing.
+            bus::Kind::Top(_) => {}
             bus::Kind::Join(info) => {
                 let join = message::Join {
                     info: Some(info.as_ref().clone()),

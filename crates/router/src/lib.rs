@@ -13,6 +13,6 @@ pub mod proxy;
 pub mod relay;
 pub mod table;
 
-pub use dispatch::{Router, Subscriber, policy};
+pub use dispatch::{Asking, Found, Router, Subscriber, Subscribing, policy};
 pub use fanout::{Delivered, Receiver};
 pub use frame::{Flavor, Frame, Framing, WrapError, publication};

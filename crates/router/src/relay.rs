@@ -44,7 +44,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
-use bus::MemoryBus;
+use bus::Bus;
 use lifecycle::{Clock, Tasks};
 use outbox::{Entry, Outbox, State};
 use protocol::agent;
@@ -69,7 +69,7 @@ pub struct Relay {
     settings: ArcSwap<Settings>,
     outbox: Outbox,
     agents: OnceLock<Arc<Agents>>,
-    bus: Arc<MemoryBus>,
+    bus: Bus,
     clock: Clock,
     tasks: Tasks,
     counters: Counters,
@@ -105,7 +105,7 @@ pub struct Parts {
     /// How agents are dialled.
     pub agents: AgentsConfig,
     /// Where answers are published.
-    pub bus: Arc<MemoryBus>,
+    pub bus: Bus,
     /// The process's clock.
     pub clock: Clock,
     /// Owns the couriers.

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bus::{Message, Sink};
 use bytes::Bytes;
 use mio::Waker;
-use protocol::session::Response;
+use protocol::session::{Response, SubscribeAsk};
+use router::Found;
 use router::relay::{Receipt, Refused};
 
 use super::Worker;
@@ -40,6 +41,8 @@ pub(crate) enum Mail {
     Arrive(Box<Arrival>),
     /// The answer to a request that took a while.
     Answer(Key, Response),
+    /// What the bus found for a session that subscribes.
+    Entered(Key, Box<SubscribeAsk>, Found),
     /// What became of a message for an agent.
     Told(Key, Ticket, Result<Receipt, Refused>),
     /// A frame of a client with an emulated transport.
@@ -145,6 +148,7 @@ impl Inbox {
                 Mail::Frame(_, frame) => frame_bytes += frame.len() + FRAME_OVERHEAD,
                 Mail::Arrive(_)
                 | Mail::Answer(..)
+                | Mail::Entered(..)
                 | Mail::Told(..)
                 | Mail::Room(_)
                 | Mail::Gone(_)

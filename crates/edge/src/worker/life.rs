@@ -232,6 +232,7 @@ impl Worker {
         };
         let client = connection.session.client();
         let subs = connection.session.end();
+        self.router.abandon(slot);
         let is_registered = std::mem::take(&mut connection.is_registered);
         if is_registered && let Some(identity) = connection.session.identity() {
             if let Some(own) = &connection.stratix {

@@ -1,12 +1,16 @@
 //! What sessions ask for, and who answers.
 
+use std::sync::Arc;
+
+use bus::Answer;
 use protocol::code::{Disconnect, ErrorCode};
-use protocol::session::{Operation, Request, Response, Session};
-use router::Subscriber;
+use protocol::session::{Operation, Request, Response, Session, SubscribeAsk};
+use router::{Found, Subscriber, Subscribing};
 
 use super::Worker;
+use super::inbox::Mail;
+use super::slab::Key;
 use crate::gate::Kind;
-use crate::worker::inbox::Mail;
 
 impl Worker {
     /// Answers a request, or sees to it that an answer comes by mail.
@@ -34,7 +38,18 @@ impl Worker {
                 if self.registers.door.is_out_of_memory(self.live.door.memory) {
                     return Some(Response::Subscribed(Err(ErrorCode::TooManyRequests)));
                 }
-                Some(Response::Subscribed(self.router.subscribe(now, who, &ask)))
+                match self.router.subscribe(now, who, &ask) {
+                    Subscribing::Done(answer) => Some(Response::Subscribed(answer)),
+                    Subscribing::Later(asking) => {
+                        let key = self.connections.key(slot)?;
+                        let inbox = Arc::clone(&self.inbox);
+                        self.gate.tasks().spawn("subscribing", async move {
+                            let found = asking.await;
+                            inbox.post(Mail::Entered(key, Box::new(ask), found));
+                        });
+                        None
+                    }
+                }
             }
             Request::Publish {
                 channel,
@@ -46,20 +61,60 @@ impl Worker {
                     return Some(Response::Published(Err(ErrorCode::TooManyRequests)));
                 }
                 let options = &options.options;
-                let published = self.router.publish(now, channel, data, info, options);
-                if published.is_err() {
-                    self.metrics.push_failed.inc();
-                }
-                Some(Response::Published(published))
+                let answer = self.router.publish(now, channel, data, info, options);
+                let metrics = Arc::clone(&self.metrics);
+                let answer = answer.map(move |published| {
+                    if published.is_err() {
+                        metrics.push_failed.inc();
+                    }
+                    Response::Published(published)
+                });
+                self.now_or_later(slot, answer)
             }
-            Request::History(ask) => Some(Response::History(self.router.history(now, &ask))),
+            Request::History(ask) => {
+                let answer = self.router.history(now, &ask).map(Response::History);
+                self.now_or_later(slot, answer)
+            }
             Request::Presence { channel } => {
-                Some(Response::Presence(Ok(self.router.presence(&channel))))
+                let answer = self.router.presence(&channel).map(Response::Presence);
+                self.now_or_later(slot, answer)
             }
-            Request::PresenceStats { channel } => Some(Response::PresenceStats(Ok(self
-                .router
-                .presence_stats(&channel)))),
+            Request::PresenceStats { channel } => {
+                let answer = self.router.presence_stats(&channel);
+                self.now_or_later(slot, answer.map(Response::PresenceStats))
+            }
         }
+    }
+
+    /// The answer, or nothing if it is to come by mail. A session waits for one answer at
+    /// most, so these tasks are bounded by the connections.
+    fn now_or_later(&self, slot: u32, answer: Answer<Response>) -> Option<Response> {
+        let later = match answer {
+            Answer::Now(response) => return Some(response),
+            Answer::Later(later) => later,
+        };
+        let key = self.connections.key(slot)?;
+        let inbox = Arc::clone(&self.inbox);
+        self.gate.tasks().spawn("bus answer", async move {
+            inbox.post(Mail::Answer(key, later.await));
+        });
+        None
+    }
+
+    /// The bus has answered a session that subscribes.
+    pub(super) fn entered(&mut self, key: Key, ask: &SubscribeAsk, found: Found) {
+        if !self.connections.holds(key) {
+            return self.router.undo(ask);
+        }
+        let slot = key.slot;
+        self.guarded(slot, |worker| {
+            let Some(who) = worker.subscriber(slot) else {
+                return;
+            };
+            let (answer, held) = worker.router.settle(who, ask, found);
+            worker.answer(slot, Response::Subscribed(answer));
+            worker.release(slot, ask, &held);
+        });
     }
 
     fn subscriber(&self, slot: u32) -> Option<Subscriber> {
@@ -77,7 +132,7 @@ impl Worker {
         let Some(key) = self.connections.key(slot) else {
             return;
         };
-        let inbox = std::sync::Arc::clone(&self.inbox);
+        let inbox = Arc::clone(&self.inbox);
         self.gate.check(kind, token, move |response| {
             inbox.post(Mail::Answer(key, response));
         });

@@ -6,9 +6,9 @@ use bus::Message;
 use protocol::channel::Channel;
 use protocol::code::Disconnect;
 use protocol::message::Reply;
-use protocol::session::Operation;
+use protocol::session::{Operation, SubscribeAsk};
 use protocol::settings::SlowClientPolicy;
-use router::{Frame, Receiver, WrapError};
+use router::{Delivered, Frame, Receiver, Router, WrapError};
 
 use super::connection::{Connection, Stage};
 use super::queue::{Queued, SpareQueues};
@@ -21,7 +21,18 @@ const WRITE_CHUNK: usize = 64 * 1024;
 
 impl Worker {
     /// Spreads what the bus delivered.
-    pub(super) fn deliver(&mut self, message: &Message) {
+    pub(super) fn deliver(&mut self, message: &Arc<Message>) {
+        self.spread(|router, spread| router.deliver(message, spread));
+    }
+
+    /// Spreads to one connection what came before it had heard that it is subscribed.
+    pub(super) fn release(&mut self, slot: u32, ask: &SubscribeAsk, held: &[Arc<Message>]) {
+        if !held.is_empty() {
+            self.spread(|router, spread| router.release(slot, ask, held, spread));
+        }
+    }
+
+    fn spread(&mut self, by: impl FnOnce(&mut Router, &mut Spread<'_>) -> Delivered) {
         let limit = self.live.session.client.queue_max_size;
         let slow_patience_ms = self.live.relay.as_ref().map_or(0, |relay| {
             u64::try_from(relay.slow_patience.as_millis()).unwrap_or(u64::MAX / 4)
@@ -39,7 +50,7 @@ impl Worker {
             gaps: Vec::new(),
             ended: Vec::new(),
         };
-        let delivered = self.router.deliver(message, &mut spread);
+        let delivered = by(&mut self.router, &mut spread);
         let Spread {
             gaps,
             ended,

@@ -18,7 +18,7 @@ use admin::{ApiError, Control, Operator, OperatorError};
 use arc_swap::ArcSwap;
 use auth::revocation::{RevocationError, Revoked};
 use auth::{Revocation, Revocations};
-use bus::{BusError, MemoryBus, Now, Publish};
+use bus::{Bus, BusError, Now, Publish};
 use bytes::Bytes;
 use edge::fleet::{Fleet, Glimpse, Select};
 use edge::live::Current;
@@ -42,7 +42,7 @@ const REVOCATION_TTL: Duration = Duration::from_secs(30 * 86_400);
 /// The gateway as the admin face sees it.
 pub(super) struct Gateway {
     pub(super) fleet: Arc<Fleet>,
-    pub(super) bus: Arc<MemoryBus>,
+    pub(super) bus: Bus,
     /// `None` if it is off.
     pub(super) relay: Option<Arc<Relay>>,
     pub(super) current: Current,
@@ -104,7 +104,8 @@ impl Control for Gateway {
             // A copy of its own, so that history does not keep the request alive.
             ..Publish::new(Channel::new(channel), Bytes::copy_from_slice(&data))
         };
-        let published = self.bus.publish(self.now(), publish).map_err(api_error)?;
+        let published = self.bus.publish(self.now(), publish).await;
+        let published = published.map_err(api_error)?;
         Ok(published.position.filter(|_| keeps_history).map(Into::into))
     }
 
@@ -170,7 +171,8 @@ impl Control for Gateway {
 
     async fn presence(&self, channel: &str) -> Result<BTreeMap<String, ClientInfo>, ApiError> {
         self.with_presence(channel)?;
-        let present = self.bus.presence(&Channel::new(channel));
+        let present = self.bus.presence(&Channel::new(channel)).await;
+        let present = present.map_err(api_error)?;
         Ok(present
             .into_iter()
             .map(|info| (info.client.clone(), info.as_ref().clone()))
@@ -179,7 +181,8 @@ impl Control for Gateway {
 
     async fn presence_stats(&self, channel: &str) -> Result<PresenceStats, ApiError> {
         self.with_presence(channel)?;
-        let stats = self.bus.presence_stats(&Channel::new(channel));
+        let stats = self.bus.presence_stats(&Channel::new(channel)).await;
+        let stats = stats.map_err(api_error)?;
         Ok(PresenceStats {
             clients: stats.clients as u64,
             users: stats.users as u64,
@@ -204,6 +207,7 @@ impl Control for Gateway {
         let found = self
             .bus
             .history(self.now(), &Channel::new(channel), &policy, asked)
+            .await
             .map_err(api_error)?;
         let top = StreamPosition::from(found.top);
         if let Some(since) = &query.since {
@@ -235,8 +239,8 @@ impl Control for Gateway {
         if !resolved.options.has_history() {
             return Err(ApiError::NotAvailable);
         }
-        self.bus.remove_history(&Channel::new(channel));
-        Ok(())
+        let removed = self.bus.remove_history(&Channel::new(channel)).await;
+        removed.map_err(api_error)
     }
 
     async fn channels(&self, pattern: &str) -> Result<BTreeMap<String, u64>, ApiError> {

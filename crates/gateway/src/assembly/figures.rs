@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use auth::{KeySets, Revocations};
-use bus::MemoryBus;
+use bus::Bus;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 /// Reads what bus, certificates, key sets and revocations know about themselves.
 pub(super) struct Figures {
-    pub(super) bus: Arc<MemoryBus>,
+    pub(super) bus: Bus,
     pub(super) key_sets: Arc<KeySets>,
     pub(super) revocations: Arc<Revocations>,
     /// When the first certificate expires, in Unix seconds; `None` without TLS.

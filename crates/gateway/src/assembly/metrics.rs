@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use admin::HttpMetrics;
-use bus::{MemoryBus, MemoryConfig};
+use bus::{Bus, MemoryBus, MemoryConfig};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
@@ -51,7 +51,7 @@ pub(super) fn registry(figures: Figures) -> (Registry, Metrics) {
 /// If the metrics can't be written down.
 pub fn reference() -> Result<String, std::fmt::Error> {
     let (mut registry, _metrics) = registry(Figures {
-        bus: Arc::new(MemoryBus::new(&MemoryConfig::default())),
+        bus: Bus::Memory(Arc::new(MemoryBus::new(&MemoryConfig::default()))),
         key_sets: Arc::default(),
         revocations: Arc::default(),
         // As if there were TLS, which has a figure more.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use auth::settings::Secret;
 use auth::signature::SignatureMode;
 use auth::{SignatureSettings, Signatures};
-use bus::{MemoryBus, NatsConfig, NatsConnection, NatsCredentials};
+use bus::{Bus, NatsConfig, NatsConnection, NatsCredentials};
 use edge::live;
 use lifecycle::{Clock, Tasks};
 use outbox::{OpenError, disk, jetstream, redis};
@@ -55,7 +55,7 @@ pub(super) struct Running {
 /// Opens the outbox, takes up what is in it, and starts to deliver.
 pub(super) async fn start(
     config: &Config,
-    bus: &Arc<MemoryBus>,
+    bus: &Bus,
     clock: Clock,
 ) -> Result<Option<Running>, AssemblyError> {
     if !config.relay.is_on() {
@@ -92,7 +92,7 @@ pub(super) async fn start(
         outbox,
         settings,
         agents,
-        bus: Arc::clone(bus),
+        bus: bus.clone(),
         clock,
         tasks: tasks.clone(),
         agent_tasks: agent_tasks.clone(),

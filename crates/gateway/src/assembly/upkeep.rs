@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth::Revocations;
-use bus::{MemoryBus, Now};
+use bus::{Bus, Now};
 use edge::door::Door;
 use edge::fleet::Fleet;
 use edge::metrics::Metrics;
@@ -22,7 +22,7 @@ const REST_EVERY: u32 = 10;
 pub(super) struct Upkeep {
     pub(super) clock: Clock,
     pub(super) tasks: Tasks,
-    pub(super) bus: Arc<MemoryBus>,
+    pub(super) bus: Bus,
     pub(super) door: Arc<Door>,
     pub(super) fleet: Arc<Fleet>,
     pub(super) revocations: Arc<Revocations>,

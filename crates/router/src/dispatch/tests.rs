@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bus::{MemoryBus, MemoryConfig, Message, Now, Sink, SinkId};
+use bus::{Answer, Bus, MemoryBus, MemoryConfig, Message, Now, Sink, SinkId};
 use protocol::channel::Channel;
 use protocol::code::ErrorCode;
 use protocol::codec::Encoding;
@@ -18,7 +18,8 @@ use protocol::settings::{
 };
 use websocket::Deflater;
 
-use super::{Router, Subscriber};
+use super::entering::Held;
+use super::{Router, Subscriber, Subscribing};
 use crate::fanout::Receiver;
 use crate::frame::{Flavor, Frame, Framing, WrapError};
 
@@ -169,20 +170,16 @@ fn presence_comes_with_the_subscription_and_goes_with_it() {
     let sub = {
         node.frame(&mut session, r#"{"id":2,"subscribe":{"channel":"chat:a"}}"#);
         let channel = Channel::new("chat:a");
-        let present = node.router.presence(&channel).presence;
+        let present = now(node.router.presence(&channel)).unwrap().presence;
         let info = &present[&session.client().to_string()];
         assert_eq!(info.user, "");
-        let stats = node.router.presence_stats(&channel);
+        let stats = now(node.router.presence_stats(&channel)).unwrap();
         assert_eq!((stats.num_clients, stats.num_users), (1, 1));
         session.subscriptions()[0].clone()
     };
     node.router.leave(0, session.client(), &sub);
-    assert!(
-        node.router
-            .presence(&Channel::new("chat:a"))
-            .presence
-            .is_empty()
-    );
+    let present = now(node.router.presence(&Channel::new("chat:a"))).unwrap();
+    assert!(present.presence.is_empty());
     assert_eq!(node.bus.stats().channels, 0);
 }
 
@@ -290,7 +287,7 @@ fn publication_without_room_is_refused_whole() {
         Arc::default(),
         &plain().options,
     );
-    assert_eq!(result.unwrap_err(), ErrorCode::TooManyRequests);
+    assert_eq!(now(result).unwrap_err(), ErrorCode::TooManyRequests);
     assert!(node.heard().is_empty());
 }
 
@@ -326,7 +323,7 @@ fn history_answers_as_asked() {
             limit,
             reverse,
         };
-        let found = node.router.history(node.now, &ask)?;
+        let found = now(node.router.history(node.now, &ask))?;
         assert_eq!((found.offset, &found.epoch), (4, &epoch));
         Ok(found
             .publications
@@ -353,7 +350,7 @@ fn history_answers_as_asked() {
         reverse: false,
     };
     assert_eq!(
-        node.router.history(node.now, &without),
+        now(node.router.history(node.now, &without)),
         Err(ErrorCode::NotAvailable)
     );
 }
@@ -408,7 +405,7 @@ impl Node {
         let bus = Arc::new(MemoryBus::new(config));
         let inbox = Arc::<Inbox>::default();
         let sink: SinkId = bus.attach(Arc::clone(&inbox) as Arc<dyn Sink>);
-        let router = Router::new(Arc::clone(&bus), sink, Deflater::new(6), 64);
+        let router = Router::new(Bus::Memory(Arc::clone(&bus)), sink, Deflater::new(6), 64);
         let now = Now {
             mono_ms: 1_000,
             unix_ms: 1_700_000_000_000,
@@ -428,19 +425,18 @@ impl Node {
             client: ClientId(u128::from(slot)),
             flavor: FLAVOR,
         };
-        self.router.subscribe(self.now, who, ask)
+        done(self.router.subscribe(self.now, who, ask))
     }
 
     fn publish(&self, channel: &str, options: &ResolvedOptions) {
-        self.router
-            .publish(
-                self.now,
-                Channel::new(channel),
-                "0".into(),
-                Arc::default(),
-                &options.options,
-            )
-            .unwrap();
+        now(self.router.publish(
+            self.now,
+            Channel::new(channel),
+            "0".into(),
+            Arc::default(),
+            &options.options,
+        ))
+        .unwrap();
     }
 
     /// What waits in the inbox, spread: slot and channel of each push, by message and slot.
@@ -485,7 +481,7 @@ impl Node {
                         client: session.client(),
                         flavor: FLAVOR,
                     };
-                    Response::Subscribed(self.router.subscribe(self.now, who, &ask))
+                    Response::Subscribed(done(self.router.subscribe(self.now, who, &ask)))
                 }
                 other => panic!("{other:?} was not expected"),
             };
@@ -495,6 +491,99 @@ impl Node {
             };
             session.resume(cx, response, &mut out);
         }
+    }
+}
+
+#[test]
+fn what_comes_before_the_bus_has_answered_is_held_back_and_told_once() {
+    let mut node = Node::new();
+    let options = history(10);
+    node.publish("news", &options);
+    let ask = SubscribeAsk {
+        positioned: true,
+        ..ask("news", &options)
+    };
+    let who = Subscriber {
+        slot: 7,
+        client: ClientId(7),
+        flavor: FLAVOR,
+    };
+    node.subscribe(7, &ask).unwrap();
+    // As it stands while a bus elsewhere is asked.
+    node.router.fanout.set_waiting(&ask.channel, false, 7, true);
+    node.router.held.insert(7, Held::new(&ask));
+    node.publish("news", &options);
+    let query = bus::HistoryQuery {
+        since: None,
+        limit: bus::HistoryLimit::PositionOnly,
+        reverse: false,
+    };
+    let channel = Channel::new("news");
+    let policy = super::policy(&options.options).unwrap();
+    let found = node.bus.history(node.now, &channel, &policy, query);
+    node.publish("news", &options);
+    assert!(node.heard().is_empty(), "nothing before the answer");
+    let (answer, held) = node.router.settle(who, &ask, found.map(Some));
+    assert_eq!(answer.unwrap().top.unwrap().offset, 2);
+    let mut recorder = Recorder::default();
+    node.router.release(7, &ask, &held, &mut recorder);
+    // The second lies before the top that the client was told.
+    assert_eq!(recorder.0, ["7 news"]);
+    node.publish("news", &options);
+    assert_eq!(node.heard(), ["7 news"]);
+}
+
+#[test]
+fn a_session_that_ends_before_the_bus_has_answered_leaves_nothing() {
+    let mut node = Node::new();
+    let ask = ask("news", &plain());
+    node.subscribe(7, &ask).unwrap();
+    node.router.held.insert(7, Held::new(&ask));
+    node.router.abandon(7);
+    assert_eq!(node.bus.stats().subscriptions, 0);
+    assert!(node.router.held.is_empty());
+}
+
+#[test]
+fn whoever_is_behind_the_top_of_the_stream_is_told_of_a_gap() {
+    let mut node = Node::new();
+    let options = history(10);
+    let positioned = SubscribeAsk {
+        positioned: true,
+        ..ask("news", &options)
+    };
+    node.publish("news", &options);
+    let top = node.subscribe(0, &positioned).unwrap().top.unwrap();
+    node.subscribe(1, &ask("news", &options)).unwrap();
+    let mut tell = |offset| {
+        let position = bus::Position {
+            offset,
+            epoch: bus::Epoch::parse(&top.epoch).unwrap(),
+        };
+        let message = Arc::new(Message {
+            channel: Channel::new("news"),
+            kind: bus::Kind::Top(position),
+        });
+        let mut recorder = Recorder::default();
+        node.router.deliver(&message, &mut recorder);
+        recorder.0
+    };
+    assert!(tell(1).is_empty());
+    assert_eq!(tell(2), ["0 gap news"], "only who counts positions");
+}
+
+/// The bus within the process answers at once.
+fn now<T>(answer: Answer<T>) -> T {
+    match answer {
+        Answer::Now(answer) => answer,
+        Answer::Later(_) => panic!("an answer that comes later"),
+    }
+}
+
+fn done(subscribing: Subscribing) -> Result<Subscribed, ErrorCode> {
+    match subscribing {
+        Subscribing::Done(answer) => answer,
+        Subscribing::Later(_) => panic!("an answer that comes later"),
     }
 }
 

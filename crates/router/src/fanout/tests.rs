@@ -358,6 +358,7 @@ fn entry() -> Entry {
         slow_client: SlowClientPolicy::Disconnect,
         join_leave: false,
         position: None,
+        waits: false,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{BusError, Now, Publish};
+use bus::{Answer, BusError, Now, Publish};
 
 use super::{Relay, lock};
 
@@ -67,7 +67,11 @@ impl Relay {
             mono_ms: self.clock.mono_ms(),
             unix_ms: self.clock.unix_ms(),
         };
-        match self.bus.publish(now, publish.clone()) {
+        // What has no history is answered at once.
+        let Answer::Now(published) = self.bus.publish(now, publish.clone()) else {
+            return true;
+        };
+        match published {
             Ok(_) => true,
             Err(BusError::Busy) => false,
             Err(error) => {

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bus::{MemoryBus, MemoryConfig, Message as Delivered, Sink};
+use bus::{Bus, MemoryBus, MemoryConfig, Message as Delivered, Sink};
 use lifecycle::{Clock, Tasks};
 use outbox::disk;
 use policy::{Backoff, Retries};
@@ -157,7 +157,7 @@ impl Scene {
                 outbox,
                 settings,
                 agents,
-                bus: Arc::clone(&bus),
+                bus: Bus::Memory(Arc::clone(&bus)),
                 clock,
                 tasks: tasks.clone(),
                 agent_tasks: agent_tasks.clone(),
