@@ -9,6 +9,7 @@ use bytes::Bytes;
 use protocol::claims::{
     ConnectionClaims, Overrides, ServerSubscription, SubscriptionClaims, TokenError,
 };
+use protocol::subjects::Subjects;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -46,6 +47,11 @@ impl Expected {
                 })
                 .collect(),
         };
+        let subjects = claims
+            .subjects
+            .map(|patterns| Subjects::new(&patterns))
+            .transpose()
+            .map_err(|error| TokenError::Invalid(format!("claim \"subjects\": {error}")))?;
         Ok(ConnectionClaims {
             user,
             expires_at: self.expires_at(claims.exp, claims.expire_at),
@@ -53,6 +59,7 @@ impl Expected {
             token_id: claims.jti,
             info: content(claims.info, claims.b64info.as_deref(), "b64info")?,
             subs,
+            subjects,
         })
     }
 
@@ -152,6 +159,7 @@ struct Claims<'a> {
     channels: Option<Vec<String>>,
     #[serde(borrow)]
     subs: Option<Subs<'a>>,
+    subjects: Option<Vec<String>>,
     channel: Option<String>,
     client: Option<String>,
     r#override: Option<RawOverrides>,

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::subjects::Subjects;
+
 /// What a connection token says (`contracts`: centrifuge 11.12).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConnectionClaims {
@@ -17,6 +19,8 @@ pub struct ConnectionClaims {
     pub info: Bytes,
     /// Server-side subscriptions, in the token's order.
     pub subs: Vec<ServerSubscription>,
+    /// All that the connection may have; `None` leaves that to the namespaces alone.
+    pub subjects: Option<Subjects>,
 }
 
 /// A server-side subscription that a token grants.

@@ -18,3 +18,4 @@ pub mod settings;
 pub mod stratix;
 
 pub mod subject;
+pub mod subjects;

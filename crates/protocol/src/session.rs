@@ -46,6 +46,7 @@ use crate::codec::{self, Encoding};
 use crate::dialect::{Dialect, Pulse};
 use crate::message::{ClientInfo, Command, Push, Reply};
 use crate::settings::{ClientSettings, Namespaces};
+use crate::subjects::Subjects;
 use waiting::{Step, Waiting};
 
 /// A connection's public id, shown as a UUID.
@@ -136,6 +137,8 @@ pub struct Identity {
     pub issued_at: Option<u64>,
     /// When the connection expires, in Unix seconds; 0 means never.
     pub expires_at: u64,
+    /// All that the connection may have, whatever the namespaces allow.
+    pub subjects: Option<Box<Subjects>>,
 }
 
 /// One client's protocol state. See the module's documentation.
@@ -565,6 +568,7 @@ impl Session {
             token_id: claims.token_id.as_deref().map(Into::into),
             issued_at: claims.issued_at,
             expires_at: claims.expires_at.unwrap_or(0),
+            subjects: claims.subjects.clone().map(Box::new),
         }));
     }
 

@@ -249,3 +249,29 @@ async fn subscription_tokens_may_have_keys_of_their_own() {
     let token = hmac(Algorithm::HS256, own.as_bytes(), &claims);
     assert!(checks.subscription(&token, NOW).await.is_ok());
 }
+
+#[tokio::test]
+async fn subjects_are_patterns_and_nothing_else() {
+    let checks = hmac_verifier();
+    let found = connection(&checks, json!({"subjects": ["xy.md.tick.a", "xy.ref.>"]})).await;
+    let subjects = found.unwrap().subjects.unwrap();
+    assert!(subjects.allow("xy.ref.a") && !subjects.allow("xy.md.tick.b"));
+    let found = connection(&checks, json!({"subjects": []})).await.unwrap();
+    assert!(!found.subjects.unwrap().allow("a"));
+    assert_eq!(connection(&checks, json!({})).await.unwrap().subjects, None);
+    for malformed in [
+        json!("xy.>"),
+        json!([1]),
+        json!([""]),
+        json!(["xy..a"]),
+        json!(["xy.>.a"]),
+        json!(["x".repeat(257)]),
+        json!(vec!["a"; 65]),
+    ] {
+        let outcome = connection(&checks, json!({"subjects": malformed})).await;
+        assert!(
+            matches!(outcome, Err(TokenError::Invalid(_))),
+            "{malformed}: {outcome:?}"
+        );
+    }
+}

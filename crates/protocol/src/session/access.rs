@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use super::{Context, Session};
-use crate::code::ErrorCode;
+use super::{Context, Output, Session};
+use crate::code::{ErrorCode, UnsubscribeCode};
 use crate::settings::{ChannelOptions, ResolvedOptions, namespace_of};
 use crate::subject::Pattern;
 
@@ -18,13 +18,41 @@ pub(super) enum Action {
 }
 
 impl Session {
-    /// Looks a channel up and checks its name: 102, 107.
+    /// Looks a channel up and checks its name and whether the identity may have it:
+    /// 102, 107, 103. All that names a channel comes through here before anything is
+    /// asked of the bus.
     pub(super) fn look_up<'a>(
         &self,
         cx: Context<'a>,
         channel: &str,
     ) -> Result<&'a Arc<ResolvedOptions>, ErrorCode> {
-        cx.settings.namespaces.look_up(channel)
+        let resolved = cx.settings.namespaces.look_up(channel)?;
+        if self.permits(channel) {
+            Ok(resolved)
+        } else {
+            Err(ErrorCode::PermissionDenied)
+        }
+    }
+
+    /// Whether the identity may have a channel, or a pattern, at all: what its token's
+    /// `subjects` say, if it says so. Namespaces may forbid it still.
+    pub fn permits(&self, channel: &str) -> bool {
+        self.identity()
+            .and_then(|identity| identity.subjects.as_ref())
+            .is_none_or(|subjects| subjects.allow(channel))
+    }
+
+    /// Ends the subscriptions that the identity may have no more.
+    pub(super) fn end_forbidden(&mut self, out: &mut Vec<Output>) {
+        let mut index = 0;
+        while let Some(sub) = self.subs.get(index) {
+            if self.permits(&sub.channel) {
+                index += 1;
+            } else {
+                let told = Some(UnsubscribeCode::SERVER_UNSUBSCRIBE);
+                self.drop_subscription(index, told, out);
+            }
+        }
     }
 
     /// Whether the client may subscribe without a token.

@@ -241,6 +241,7 @@ impl Session {
             return self.close(Disconnect::INSUFFICIENT_STATE, out);
         }
         self.set_identity(&claims);
+        self.end_forbidden(out);
         self.plan_expiry(cx.settings);
         let (expires, ttl) = self.connection_ttl(cx);
         let result = RefreshResult {

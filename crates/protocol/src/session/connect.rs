@@ -97,6 +97,7 @@ impl Session {
             }
             Response::SubscriptionAuthorized(_)
             | Response::Published(_)
+            | Response::Called(_)
             | Response::History(_)
             | Response::Presence(_)
             | Response::PresenceStats(_) => self.close(Disconnect::INTERNAL_SERVER_ERROR, out),
@@ -142,7 +143,7 @@ impl Session {
         let has_personal = personal.enabled && !claims.user.is_empty();
         if has_personal {
             let channel = personal_channel(&personal.personal_channel_namespace, &claims.user);
-            if listed.insert(channel.clone()) {
+            if self.permits(&channel) && listed.insert(channel.clone()) {
                 connecting.todo.push_back((named(channel), 0));
             }
         }
@@ -265,7 +266,11 @@ impl Session {
     fn refuse(&mut self, id: u32, code: ErrorCode, out: &mut Vec<Output>) {
         if !self.dialect.profile().logs_in_by_command {
             // There is no command to answer.
-            return self.close(Disconnect::INTERNAL_SERVER_ERROR, out);
+            let disconnect = match code {
+                ErrorCode::PermissionDenied => Disconnect::PERMISSION_DENIED,
+                _ => Disconnect::INTERNAL_SERVER_ERROR,
+            };
+            return self.close(disconnect, out);
         }
         self.phase = Phase::Refused;
         // The client does not know of those that were made; nothing of them may reach it.

@@ -9,5 +9,6 @@ mod play;
 mod recovery;
 mod refresh;
 mod relay;
+mod subjects;
 mod subscribe;
 mod time;

@@ -14,6 +14,7 @@ use crate::message::{
     ClientInfo, HistoryResult, PresenceResult, PresenceStatsResult, Publication, StreamPosition,
 };
 use crate::settings::RecoveryMode;
+use crate::subjects::Subjects;
 
 /// Streams, presence and tokens, kept as simply as can be.
 #[derive(Default)]
@@ -194,6 +195,10 @@ fn connection(token: &str, now: Now) -> ConnectionClaims {
                 ..ServerSubscription::default()
             })
             .collect(),
+        subjects: fields.get("subjects").map(|list| {
+            let patterns: Vec<&str> = list.split(',').filter(|text| !text.is_empty()).collect();
+            Subjects::new(&patterns).unwrap()
+        }),
         ..ConnectionClaims::default()
     }
 }
