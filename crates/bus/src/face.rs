@@ -8,14 +8,18 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use protocol::channel::Channel;
 use protocol::message::ClientInfo;
 use protocol::subject::Pattern;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::apps::{Asked, Reply, TapSink};
 use crate::{
-    BusError, History, HistoryPolicy, HistoryQuery, MemoryBus, Now, PresenceStats, Publish,
-    Published, Sink, SinkId, Stats,
+    BusError, Emit, History, HistoryPolicy, HistoryQuery, MemoryBus, Message, Now, PresenceStats,
+    Publish, Published, Requests, Sink, SinkId, Stats, Tap,
 };
 
 /// The bus of this process. Clones share it.
@@ -163,6 +167,81 @@ impl Bus {
     pub fn presence_stats(&self, channel: &Channel) -> Answer<Result<PresenceStats, BusError>> {
         match self {
             Self::Memory(bus) => Answer::Now(Ok(bus.presence_stats(channel))),
+        }
+    }
+
+    /// Listens to the publications of all subjects that the pattern covers. What comes
+    /// while `capacity` messages wait is dropped and counted.
+    pub fn tap(&self, pattern: &Pattern, capacity: usize) -> Answer<Result<Tap, BusError>> {
+        let (sink, queue, dropped) = TapSink::new(capacity);
+        let sink = self.attach(sink);
+        let tap = Tap::new(self.clone(), sink, queue, dropped);
+        let subscribed = self.subscribe_pattern(sink, pattern);
+        subscribed.map(|subscribed| subscribed.map(|()| tap))
+    }
+
+    /// Publishes for the only publisher of a channel, which numbers what it sends.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::LimitExceeded`] if the channel is new to a bus in memory.
+    pub fn emit(&self, now: Now, emit: Emit) -> Result<(), BusError> {
+        match self {
+            Self::Memory(bus) => bus.emit(now, emit),
+        }
+    }
+
+    /// Takes requests for the subjects that the pattern covers. What comes while
+    /// `capacity` of them wait is refused as busy. Of several that answer the same, each
+    /// request gets to one.
+    pub fn serve(&self, pattern: &Pattern, capacity: usize) -> Answer<Result<Requests, BusError>> {
+        match self {
+            Self::Memory(bus) => {
+                let (sender, queue) = mpsc::channel(capacity.max(1));
+                let offered = bus.offer(pattern, sender);
+                Answer::Now(offered.map(|()| Requests { queue }))
+            }
+        }
+    }
+
+    /// Asks whoever answers the subject.
+    ///
+    /// # Errors
+    ///
+    /// When answered: [`BusError::NoResponder`], [`BusError::Refused`], [`BusError::Busy`],
+    /// and [`BusError::Unavailable`] if no answer came within the time.
+    pub fn request(
+        &self,
+        subject: &Channel,
+        data: Bytes,
+        within: Duration,
+    ) -> Answer<Result<Bytes, BusError>> {
+        match self {
+            Self::Memory(bus) => {
+                let (sender, answer) = oneshot::channel();
+                let asked = Asked {
+                    subject: subject.clone(),
+                    data,
+                    reply: Reply::Here(sender),
+                };
+                if let Err(error) = bus.ask(subject, asked) {
+                    return Answer::Now(Err(error));
+                }
+                Answer::Later(Box::pin(async move {
+                    match tokio::time::timeout(within, answer).await {
+                        Ok(Ok(answer)) => answer,
+                        Ok(Err(_dropped)) => Err(BusError::Refused),
+                        Err(_late) => Err(BusError::Unavailable),
+                    }
+                }))
+            }
+        }
+    }
+
+    /// The last message of every subject below the pattern that is kept, in no order.
+    pub fn latest(&self, pattern: &Pattern) -> Answer<Result<Vec<Arc<Message>>, BusError>> {
+        match self {
+            Self::Memory(bus) => Answer::Now(Ok(bus.latest(pattern))),
         }
     }
 

@@ -21,12 +21,14 @@
 //! [`NatsConnection`] is the process's one connection to NATS.
 #![warn(missing_docs)]
 
+mod apps;
 mod face;
 mod memory;
 mod message;
 mod nats;
 mod position;
 
+pub use apps::{Asked, Emit, Requests, Tap};
 pub use face::{Answer, Bus};
 pub use memory::{MemoryBus, MemoryConfig, SinkId, Stats};
 pub use message::{Kind, Message, Publication};
@@ -197,6 +199,15 @@ pub enum BusError {
     /// a publication was taken is unknown.
     #[error("bus is not available")]
     Unavailable,
+    /// Nobody answers requests for this subject.
+    #[error("nobody answers this subject")]
+    NoResponder,
+    /// Whoever was asked refused to answer.
+    #[error("request was refused")]
+    Refused,
+    /// The servers behind the bus do not allow it to us.
+    #[error("bus does not allow this subject")]
+    Denied,
     /// The sink was never attached, or is detached.
     #[error("sink is not attached")]
     SinkDetached,

@@ -12,12 +12,14 @@
 //! positioned subscribers notice.
 
 mod budget;
+mod emitted;
 mod entry;
 mod limits;
 mod patterns;
 mod presence;
 mod registry;
 mod replays;
+mod services;
 mod stream;
 
 use std::hash::{BuildHasher, RandomState};
@@ -28,14 +30,18 @@ use hashbrown::HashMap;
 use protocol::channel::Channel;
 use protocol::message::ClientInfo;
 use protocol::subject::Pattern;
+use tokio::sync::mpsc;
 
+use self::emitted::Emitted;
 use self::entry::Entry;
 use self::limits::Limits;
 use self::patterns::Patterns;
 use self::registry::Registry;
+use self::services::Services;
 use self::stream::Version;
+use crate::apps::Asked;
 use crate::{
-    BusError, Epoch, History, HistoryPolicy, HistoryQuery, Kind, Message, Now, Position,
+    BusError, Emit, Epoch, History, HistoryPolicy, HistoryQuery, Kind, Message, Now, Position,
     PresenceStats, Publication, Publish, Published, Sink,
 };
 
@@ -69,6 +75,8 @@ pub struct Stats {
     pub join_leave_dropped_total: u64,
     /// Idempotency keys forgotten before their time.
     pub idempotency_forgotten_total: u64,
+    /// Deliveries that a sink without room did not get; it notices by positions.
+    pub undelivered_total: u64,
 }
 
 /// Publish/subscribe, streams and presence in this process' memory. Share it as an `Arc`.
@@ -77,6 +85,7 @@ pub struct MemoryBus {
     shards: Box<[Mutex<Shard>]>,
     registry: Registry,
     patterns: Patterns,
+    services: Services,
     limits: Limits,
     /// Spreads channels over shards and, as a keyed hash of a counter, draws epochs.
     random: RandomState,
@@ -90,6 +99,7 @@ impl MemoryBus {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             registry: Registry::default(),
             patterns: Patterns::default(),
+            services: Services::new(),
             limits: Limits::new(config),
             random: RandomState::new(),
             epochs: AtomicU64::new(0),
@@ -106,7 +116,9 @@ impl MemoryBus {
         self.registry.detach(sink);
         self.patterns.remove_sink(sink, &self.limits.patterns);
         for shard in &self.shards {
-            let Shard { channels, totals } = &mut *lock(shard);
+            let Shard {
+                channels, totals, ..
+            } = &mut *lock(shard);
             channels.retain(|_, entry| {
                 totals.subscriptions -= usize::from(entry.unsubscribe(sink));
                 let empty = entry.is_empty();
@@ -124,7 +136,9 @@ impl MemoryBus {
     /// [`BusError::SinkDetached`]; [`BusError::LimitExceeded`] if the channel is new.
     pub fn subscribe(&self, sink: SinkId, channel: &Channel) -> Result<(), BusError> {
         self.registry.with(sink, |attached| {
-            let Shard { channels, totals } = &mut *self.shard(channel);
+            let Shard {
+                channels, totals, ..
+            } = &mut *self.shard(channel);
             let (_, entry) = self.limits.open(channels, channel)?;
             if !entry.is_subscribed(sink) {
                 entry.sinks.push(Arc::clone(attached));
@@ -136,7 +150,9 @@ impl MemoryBus {
 
     /// Ends what [`MemoryBus::subscribe`] began.
     pub fn unsubscribe(&self, sink: SinkId, channel: &Channel) {
-        let Shard { channels, totals } = &mut *self.shard(channel);
+        let Shard {
+            channels, totals, ..
+        } = &mut *self.shard(channel);
         if let Some(entry) = channels.get_mut(channel.as_str()) {
             totals.subscriptions -= usize::from(entry.unsubscribe(sink));
             self.limits.close_if_empty(channels, channel);
@@ -169,7 +185,9 @@ impl MemoryBus {
     /// [`BusError::Busy`] if a sink has no room; [`BusError::LimitExceeded`] if the
     /// channel is new, or if there is no memory for its idempotency key.
     pub fn publish(&self, now: Now, publish: Publish) -> Result<Published, BusError> {
-        let Shard { channels, totals } = &mut *self.shard(&publish.channel);
+        let Shard {
+            channels, totals, ..
+        } = &mut *self.shard(&publish.channel);
         let version = self.version(&publish);
         let mut covering = self.patterns.covering(publish.channel.as_str());
         let mut known = channels.get_mut(publish.channel.as_str());
@@ -270,11 +288,118 @@ impl MemoryBus {
         policy: &HistoryPolicy,
         query: HistoryQuery,
     ) -> Result<History, BusError> {
-        let Shard { channels, .. } = &mut *self.shard(channel);
+        let Shard {
+            channels, emitted, ..
+        } = &mut *self.shard(channel);
+        if let Some(history) = emitted
+            .get(channel.as_str())
+            .and_then(|emitted| emitted.read(query))
+        {
+            return Ok(history);
+        }
         let (_, entry) = self.limits.open(channels, channel)?;
         Ok(entry
             .stream(now, *policy, &self.limits.history_bytes, || self.epoch())
             .read(query))
+    }
+
+    /// Publishes for the channel's only publisher, at the position that it counts itself;
+    /// from then on the channel's stream is what was sent so. A sink without room does not
+    /// get it, which is counted; it notices by the next position.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::LimitExceeded`] if something is to be remembered and the channel is new.
+    pub fn emit(&self, now: Now, emit: Emit) -> Result<(), BusError> {
+        let Emit {
+            channel,
+            data,
+            position,
+            keep,
+        } = emit;
+        let Shard {
+            channels,
+            emitted,
+            totals,
+        } = &mut *self.shard(&channel);
+        let publication = Publication {
+            data,
+            info: None,
+            tags: None,
+            position,
+            time_ms: now.unix_ms,
+        };
+        let message = Arc::new(Message {
+            channel,
+            kind: Kind::Publication(publication),
+        });
+        if keep || position.is_some() {
+            if !emitted.contains_key(message.channel.as_str()) {
+                self.limits.channels.take(1)?;
+            }
+            let sent = emitted.entry_ref(message.channel.as_str()).or_default();
+            sent.top = position;
+            sent.last = keep.then(|| Arc::clone(&message));
+        }
+        self.spread_to(channels, totals, &message);
+        Ok(())
+    }
+
+    /// Hands a message that was numbered elsewhere to the channel's sinks, and a
+    /// publication to those of patterns. A sink without room does not get it, which is
+    /// counted.
+    pub fn spread(&self, message: &Arc<Message>) {
+        let Shard {
+            channels, totals, ..
+        } = &mut *self.shard(&message.channel);
+        self.spread_to(channels, totals, message);
+    }
+
+    fn spread_to(&self, channels: &Channels, totals: &mut Totals, message: &Arc<Message>) {
+        let entry = channels.get(message.channel.as_str());
+        let subscribed = entry.map_or(&[][..], |entry| &entry.sinks);
+        let mut covering = Vec::new();
+        if message.publication().is_some() {
+            totals.published += 1;
+            covering = self.patterns.covering(message.channel.as_str());
+            covering.retain(|sink| !entry.is_some_and(|entry| entry.is_subscribed(sink.id)));
+        }
+        for attached in subscribed.iter().chain(&covering) {
+            if attached.sink.has_room() {
+                attached.sink.deliver(Arc::clone(message));
+            } else {
+                totals.undelivered += 1;
+            }
+        }
+    }
+
+    /// The last message of every channel below the pattern whose only publisher wants it
+    /// kept, in no order. Looks at every channel.
+    pub fn latest(&self, pattern: &Pattern) -> Vec<Arc<Message>> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            let covered = shard
+                .emitted
+                .iter()
+                .filter(|(channel, _)| pattern.covers_text(channel));
+            found.extend(covered.filter_map(|(_, sent)| sent.last.clone()));
+        }
+        found
+    }
+
+    /// Offers answers to requests for the subjects that the pattern covers.
+    pub(crate) fn offer(
+        &self,
+        pattern: &Pattern,
+        sender: mpsc::Sender<Asked>,
+    ) -> Result<(), BusError> {
+        self.services.offer(pattern, sender)
+    }
+
+    /// Hands a request to one of those that answer it.
+    pub(crate) fn ask(&self, subject: &Channel, asked: Asked) -> Result<(), BusError> {
+        self.services.ask(subject, asked)
     }
 
     /// Drops the channel's publications; its position stays.
@@ -384,6 +509,7 @@ impl MemoryBus {
             stats.unkept_total += totals.unkept;
             stats.join_leave_dropped_total += totals.join_leave_dropped;
             stats.idempotency_forgotten_total += totals.idempotency_forgotten;
+            stats.undelivered_total += totals.undelivered;
         }
         stats
     }
@@ -423,7 +549,9 @@ impl MemoryBus {
     }
 
     fn notify(&self, channel: &Channel, kind: Kind) {
-        let Shard { channels, totals } = &mut *self.shard(channel);
+        let Shard {
+            channels, totals, ..
+        } = &mut *self.shard(channel);
         let Some((channel, entry)) = channels.get_key_value(channel.as_str()) else {
             return;
         };
@@ -472,6 +600,8 @@ type Channels = HashMap<Channel, Entry>;
 #[derive(Debug, Default)]
 struct Shard {
     channels: Channels,
+    /// Never forgotten: programs of our own make these, and few.
+    emitted: HashMap<Channel, Emitted>,
     totals: Totals,
 }
 
@@ -485,6 +615,7 @@ struct Totals {
     unkept: u64,
     join_leave_dropped: u64,
     idempotency_forgotten: u64,
+    undelivered: u64,
 }
 
 fn message(

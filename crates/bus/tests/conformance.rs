@@ -781,6 +781,7 @@ fn text(message: &Message) -> String {
         }
         Kind::Join(info) => format!("{channel}+{}", info.client),
         Kind::Leave(info) => format!("{channel}-{}", info.client),
+        Kind::Top(position) => format!("{channel}@{}", position.offset),
     }
 }
 
