@@ -306,6 +306,7 @@ fn answer(request: Request, number: u8, now: Now) -> Response {
             Err,
         )),
         Request::Publish { .. } => Response::Published(refused.map_or(Ok(Published), Err)),
+        Request::Call { data, .. } => Response::Called(refused.map_or(Ok(data.clone()), Err)),
         Request::History(_) => Response::History(refused.map_or(Ok(HistoryResult::default()), Err)),
         Request::Presence { .. } => {
             Response::Presence(refused.map_or(Ok(PresenceResult::default()), Err))
@@ -408,11 +409,13 @@ fn settings(choice: u8) -> Settings {
         },
         namespaces: Namespaces::new(&channels).expect("the settings make sense"),
         rpc_ping: true,
+        calls: protocol::calls::Calls::default(),
         backlog_max: 512,
         stratix_pulse: protocol::dialect::Pulse {
             interval: std::time::Duration::from_secs(30),
             timeout: std::time::Duration::from_secs(10),
         },
+        live_subjects: protocol::subjects::Subjects::new(&["xy.>"]).unwrap_or_default(),
         version: "1",
         node: "n".to_owned(),
     }

@@ -40,6 +40,7 @@ pub use subscription::Subscription;
 
 use bytes::Bytes;
 
+use crate::calls::Calls;
 use crate::claims::ConnectionClaims;
 use crate::code::{Disconnect, ErrorCode, UnsubscribeCode};
 use crate::codec::{self, Encoding};
@@ -92,11 +93,15 @@ pub struct Settings {
     pub namespaces: Namespaces,
     /// Whether rpc method `ping` answers.
     pub rpc_ping: bool,
+    /// Other rpc methods, answered by whoever serves their subject.
+    pub calls: Calls,
     /// Most bytes of frames kept while a request is under way (3013); each frame counts 16
     /// more. Should hold one frame of the largest size at least.
     pub backlog_max: usize,
     /// How Stratix connections are kept alive.
     pub stratix_pulse: Pulse,
+    /// What live-data clients may subscribe to.
+    pub live_subjects: Subjects,
     /// The server's version, for the connect reply.
     pub version: &'static str,
     /// This node's id, for the connect reply of emulated transports.
@@ -477,6 +482,7 @@ impl Session {
                 Ok(Published) => reply(out, id, |reply| reply.publish = Some(Default::default())),
                 Err(code) => error(out, id, code),
             },
+            (Step::Call { id }, Response::Called(result)) => self.called(id, result, out),
             (Step::History { id }, Response::History(result)) => match result {
                 Ok(history) => reply(out, id, |reply| reply.history = Some(history)),
                 Err(code) => error(out, id, code),

@@ -4,6 +4,7 @@ mod entering;
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bus::{
     Answer, Bus, BusError, HistoryLimit, HistoryPolicy, HistoryQuery, Message, Now, Publish, SinkId,
@@ -244,6 +245,17 @@ impl Router {
         self.bus.publish_leave(channel, info);
     }
 
+    /// Asks whoever serves a subject.
+    pub fn call(
+        &self,
+        subject: &Channel,
+        data: bytes::Bytes,
+    ) -> Answer<Result<bytes::Bytes, ErrorCode>> {
+        self.bus
+            .request(subject, data, CALL_TIMEOUT)
+            .map(|answer| answer.map_err(code))
+    }
+
     /// Reads history.
     pub fn history(&self, now: Now, ask: &HistoryAsk) -> Answer<Result<HistoryResult, ErrorCode>> {
         let Some(policy) = policy(&ask.options.options) else {
@@ -368,14 +380,16 @@ fn publications(messages: &[Arc<Message>]) -> Vec<protocol::message::Publication
 
 /// How the bus keeps a channel's publications; `None` without history.
 pub fn policy(options: &ChannelOptions) -> Option<HistoryPolicy> {
-    let millis =
-        |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     options.has_history().then(|| HistoryPolicy {
         size: options.history_size,
         ttl_ms: millis(options.history_ttl),
         meta_ttl_ms: millis(options.history_meta_ttl),
     })
 }
+
+/// How long whoever serves a subject may take to answer a client's call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a client is told when the bus does not do as asked.
 fn code(error: BusError) -> ErrorCode {
@@ -384,6 +398,9 @@ fn code(error: BusError) -> ErrorCode {
         BusError::LimitExceeded { .. } => ErrorCode::LimitExceeded,
         // A temporary error: SDKs try again.
         BusError::Unavailable | BusError::SinkDetached => ErrorCode::Internal,
+        BusError::NoResponder => ErrorCode::NotAvailable,
+        BusError::Refused => ErrorCode::BadRequest,
+        BusError::Denied => ErrorCode::PermissionDenied,
     }
 }
 

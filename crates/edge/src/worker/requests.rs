@@ -71,6 +71,10 @@ impl Worker {
                 });
                 self.now_or_later(slot, answer)
             }
+            Request::Call { subject, data } => {
+                let answer = self.router.call(&subject, data).map(Response::Called);
+                self.now_or_later(slot, answer)
+            }
             Request::History(ask) => {
                 let answer = self.router.history(now, &ask).map(Response::History);
                 self.now_or_later(slot, answer)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Context, Output, Session};
 use crate::code::{ErrorCode, UnsubscribeCode};
+use crate::dialect::Dialect;
 use crate::settings::{ChannelOptions, ResolvedOptions, namespace_of};
 use crate::subject::Pattern;
 
@@ -56,7 +57,12 @@ impl Session {
     }
 
     /// Whether the client may subscribe without a token.
-    pub(super) fn may_subscribe(&self, channel: &str, options: &ChannelOptions) -> bool {
+    pub(super) fn may_subscribe(
+        &self,
+        cx: Context<'_>,
+        channel: &str,
+        options: &ChannelOptions,
+    ) -> bool {
         if options.relay {
             return self.owns(channel);
         }
@@ -68,6 +74,9 @@ impl Session {
             return options.allow_user_limited_channels
                 && !user.is_empty()
                 && users.split(',').any(|listed| listed == user);
+        }
+        if self.dialect.profile().has_own_subjects {
+            return cx.settings.live_subjects.allow(channel);
         }
         options.allow_subscribe_for_client
             && (!self.user().is_empty() || options.allow_subscribe_for_anonymous)
@@ -98,14 +107,16 @@ impl Session {
 }
 
 /// Whether a channel is to be read as a subject pattern: it has wildcard tokens and
-/// its namespace allows them. The namespace itself is never a wildcard, and without a
-/// namespace in the name all that the pattern covers must have the same options.
+/// its namespace, or the dialect, allows them. The namespace itself is never a wildcard,
+/// and without a namespace in the name all that the pattern covers must have the same
+/// options.
 pub(super) fn is_wildcard(
     cx: Context<'_>,
+    dialect: Dialect,
     channel: &str,
     options: &ChannelOptions,
 ) -> Result<bool, ErrorCode> {
-    if !options.allow_wildcard_subscribe {
+    if !(options.allow_wildcard_subscribe || dialect.profile().has_own_subjects) {
         return Ok(false);
     }
     let Ok(pattern) = Pattern::new(channel) else {

@@ -3,6 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+
 use super::access::{Action, is_wildcard};
 use super::output::{HistoryAsk, Output, Request};
 use super::subscribe::ttl;
@@ -11,6 +15,7 @@ use super::{Context, Session, Step, Via, error, reply};
 use crate::channel::Channel;
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenError};
 use crate::code::{Disconnect, ErrorCode, UnsubscribeCode};
+use crate::codec::Encoding;
 use crate::message::{
     HistoryRequest, PublishRequest, RefreshRequest, RefreshResult, RpcRequest, RpcResult,
     SubRefreshRequest, SubRefreshResult, UnsubscribeRequest,
@@ -52,7 +57,7 @@ impl Session {
             Err(code) => return error(out, id, code),
         };
         if !fits(&request.data, resolved.options.publication_data_format)
-            || is_wildcard(cx, &request.channel, &resolved.options) != Ok(false)
+            || is_wildcard(cx, self.dialect, &request.channel, &resolved.options) != Ok(false)
         {
             return error(out, id, ErrorCode::BadRequest);
         }
@@ -79,6 +84,28 @@ impl Session {
             options: Arc::clone(resolved),
         };
         self.ask(Step::Publish { id }, request, out);
+    }
+
+    /// Answers a call with what came; whoever speaks JSON gets bytes that are none as
+    /// `{"base64":"…"}`.
+    pub(super) fn called(
+        &self,
+        id: u32,
+        result: Result<Bytes, ErrorCode>,
+        out: &mut Vec<Output>,
+    ) {
+        let data = match result {
+            Ok(data) => data,
+            Err(code) => return error(out, id, code),
+        };
+        let fits = self.encoding == Encoding::Protobuf
+            || serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok();
+        let data = if fits {
+            data
+        } else {
+            format!(r#"{{"base64":"{}"}}"#, STANDARD.encode(&data)).into()
+        };
+        reply(out, id, |reply| reply.rpc = Some(RpcResult { data }));
     }
 
     pub(super) fn history(
@@ -184,6 +211,17 @@ impl Session {
                 via: Via::Rpc(id),
                 data: request.data.clone(),
             });
+        }
+        if let Some(call) = cx.settings.calls.get(&request.method) {
+            let Ok((subject, channel)) = call.fill(&request.data) else {
+                return error(out, id, ErrorCode::BadRequest);
+            };
+            let allowed = self.look_up(cx, &channel);
+            if !allowed.is_ok_and(|resolved| self.may_subscribe(cx, &channel, &resolved.options)) {
+                return error(out, id, ErrorCode::PermissionDenied);
+            }
+            let data = request.data.clone();
+            return self.ask(Step::Call { id }, Request::Call { subject, data }, out);
         }
         if !cx.settings.rpc_ping {
             return error(out, id, ErrorCode::NotAvailable);

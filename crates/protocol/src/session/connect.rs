@@ -154,8 +154,8 @@ impl Session {
         {
             match self.look_up(cx, name) {
                 Ok(resolved)
-                    if self.may_subscribe(name, &resolved.options)
-                        && is_wildcard(cx, name, &resolved.options).is_ok() =>
+                    if self.may_subscribe(cx, name, &resolved.options)
+                        && is_wildcard(cx, self.dialect, name, &resolved.options).is_ok() =>
                 {
                     connecting.todo.push_back((named(name.clone()), 0));
                 }

@@ -77,6 +77,13 @@ pub enum Request {
         /// Channel options, for history.
         options: Arc<ResolvedOptions>,
     },
+    /// Ask whoever serves a subject.
+    Call {
+        /// The subject, written as a channel.
+        subject: Channel,
+        /// What is asked.
+        data: Bytes,
+    },
     /// Read history.
     History(HistoryAsk),
     /// Read who is there.
@@ -149,6 +156,8 @@ pub enum Response {
     Subscribed(Result<Subscribed, ErrorCode>),
     /// To [`Request::Publish`].
     Published(Result<Published, ErrorCode>),
+    /// To [`Request::Call`].
+    Called(Result<Bytes, ErrorCode>),
     /// To [`Request::History`].
     History(Result<HistoryResult, ErrorCode>),
     /// To [`Request::Presence`].

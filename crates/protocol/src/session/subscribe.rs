@@ -182,11 +182,11 @@ impl Session {
             Ok(resolved) => resolved,
             Err(code) => return error(out, id, code),
         };
-        let wildcard = match is_wildcard(cx, channel, &resolved.options) {
+        let wildcard = match is_wildcard(cx, self.dialect, channel, &resolved.options) {
             Ok(wildcard) => wildcard,
             Err(code) => return error(out, id, code),
         };
-        if grant.is_none() && !self.may_subscribe(channel, &resolved.options) {
+        if grant.is_none() && !self.may_subscribe(cx, channel, &resolved.options) {
             return error(out, id, ErrorCode::PermissionDenied);
         }
         let wish = Wish {
@@ -271,7 +271,7 @@ impl Session {
             join_leave: false,
         };
         let mut plan = self.plan(cx, resolved, &sub.channel, wish, grant);
-        if is_wildcard(cx, &sub.channel, &resolved.options)? {
+        if is_wildcard(cx, self.dialect, &sub.channel, &resolved.options)? {
             plan.as_wildcard();
         }
         plan.traits = plan.traits.with(Traits::SERVER_SIDE, true);

@@ -20,6 +20,7 @@ pub(super) enum Step {
     Subscribe(subscribe::Subscribing),
     ServerSubscribe(ServerSubscribing),
     Publish { id: u32 },
+    Call { id: u32 },
     History { id: u32 },
     Presence { id: u32 },
     PresenceStats { id: u32 },

@@ -625,7 +625,9 @@ fn settings() -> Settings {
         },
         namespaces: Namespaces::new(&channels).unwrap(),
         rpc_ping: false,
+        calls: protocol::calls::Calls::default(),
         backlog_max: 1_024,
+        live_subjects: protocol::subjects::Subjects::default(),
         version: "1",
         node: String::new(),
     }

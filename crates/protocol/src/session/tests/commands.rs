@@ -213,6 +213,33 @@ fn rpc_answers_ping_only() {
 }
 
 #[test]
+fn rpc_methods_bound_to_a_subject_are_asked_there_by_who_may_have_the_channel() {
+    let bound = |method: &str, channel: &str| crate::calls::CallSettings {
+        method: method.into(),
+        subject: "req.snapshot.{group}".into(),
+        channel: channel.into(),
+    };
+    let calls = [
+        bound("md.snapshot", "ticks.{group}.last"),
+        bound("denied", "closed:a"),
+    ];
+    play_with(
+        |settings| settings.calls = crate::calls::Calls::new(&calls).unwrap(),
+        r#"
+        as alice
+        > {"id":2,"rpc":{"method":"md.snapshot","data":{"group":"g1"}}}
+        < {"id":2,"rpc":{"data":"req.snapshot.g1"}}
+        > {"id":3,"rpc":{"method":"md.snapshot","data":{"group":"g1","bytes":1}}}
+        < {"id":3,"rpc":{"data":{"base64":"AP8="}}}
+        > {"id":4,"rpc":{"method":"md.snapshot","data":{"group":">"}}}
+        < {"id":4,"error":{"code":107,"message":"bad request"}}
+        > {"id":5,"rpc":{"method":"denied","data":{"group":"g1"}}}
+        < {"id":5,"error":{"code":103,"message":"permission denied"}}
+        "#,
+    );
+}
+
+#[test]
 fn commands_nobody_takes_close() {
     for (command, code) in [
         (r#"{"send":{"data":1}}"#, 3508),

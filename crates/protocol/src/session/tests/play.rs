@@ -359,11 +359,13 @@ pub(super) fn settings() -> Settings {
         client: ClientSettings::default(),
         namespaces: Namespaces::new(&channels).unwrap(),
         rpc_ping: true,
+        calls: crate::calls::Calls::default(),
         backlog_max: 4_096,
         stratix_pulse: Pulse {
             interval: Duration::from_secs(30),
             timeout: Duration::from_secs(30),
         },
+        live_subjects: crate::subjects::Subjects::new(&["xy.md.>", "news.*"]).unwrap(),
         version: "1.0.0",
         node: "node".to_owned(),
     }
@@ -421,6 +423,7 @@ fn kind(request: &Request) -> &'static str {
         Request::Register { .. } => "register",
         Request::Subscribe(_) => "subscribe",
         Request::Publish { .. } => "publish",
+        Request::Call { .. } => "call",
         Request::History(_) => "history",
         Request::Presence { .. } => "presence",
         Request::PresenceStats { .. } => "presence-stats",

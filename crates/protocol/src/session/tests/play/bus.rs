@@ -113,6 +113,13 @@ impl Bus {
                 ));
                 Response::Published(Ok(Published))
             }
+            Request::Call { subject, data } => {
+                let said = String::from_utf8_lossy(&data);
+                Response::Called(Ok(match said.contains("bytes") {
+                    true => vec![0, 255].into(),
+                    false => format!("\"{subject}\"").into(),
+                }))
+            }
             Request::History(ask) => {
                 let stream = self.stream(&ask.channel);
                 let since = ask.since.map_or(0, |since| since.offset);
