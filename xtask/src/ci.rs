@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use crate::run::{self, Report};
-use crate::{house, suites};
+use crate::{buf, house, suites};
 
 /// Runs every check, then the tests.
 pub(crate) fn run(report: &mut Report) {
@@ -11,6 +11,7 @@ pub(crate) fn run(report: &mut Report) {
     report.step("format", || {
         run::run(&mut run::command("cargo fmt --all --check"))
     });
+    buf::check(report);
     report.step("one cryptography provider: ring is absent", ring_is_absent);
     report.step("lints", || {
         run::run(&mut run::command(

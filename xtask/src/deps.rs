@@ -1,9 +1,11 @@
 //! Installs what the tests need and nothing that is there already.
 
+mod go;
+pub(crate) mod python;
 mod rivals;
 mod suites;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
@@ -20,7 +22,10 @@ pub(crate) fn install(report: &mut Report, rivals: bool) {
         "deps: nats-server from a newer suite of Debian, into the target folder",
         nats_server,
     );
-    report.step("deps: npm packages of tests/sdk", npm_packages);
+    report.step("deps: npm packages of tests/sdk", || {
+        npm_packages("tests/sdk")
+    });
+    contracts(report);
     if rivals {
         report.step(
             "deps: what the benchmarks compare against (nginx, HAProxy, h2load)",
@@ -30,30 +35,27 @@ pub(crate) fn install(report: &mut Report, rivals: bool) {
 }
 
 /// Where what is not installed for the whole machine lies.
-pub(crate) fn services_folder() -> anyhow::Result<std::path::PathBuf> {
+pub(crate) fn services_folder() -> anyhow::Result<PathBuf> {
     suites::services_folder()
 }
 
-/// Python with what makes environments of its own.
-pub(crate) fn python_environments() -> anyhow::Result<()> {
-    let is_there = || run::output("python3 -m ensurepip --version").is_ok();
-    if is_there() {
-        return Ok(());
-    }
-    println!("    missing: python3-venv");
-    apt_get(&["update", "-qq"])?;
-    apt_get(&[
-        "install",
-        "-y",
-        "-qq",
-        "--no-install-recommends",
-        "python3-venv",
-    ])?;
-    ensure!(
-        is_there(),
-        "python3 makes no environments after the installation"
+/// Installs what generates and reads the contracts of `proto/` in other languages.
+pub(crate) fn contracts(report: &mut Report) {
+    report.step(
+        "deps: npm packages of tests/contracts (buf, TypeScript)",
+        || npm_packages("tests/contracts"),
     );
-    Ok(())
+    report.step(
+        "deps: Go and the Python packages of tests/contracts",
+        || contract_tools().map(drop),
+    );
+}
+
+/// Folders of the programs that the tests of the contracts need before others of that name.
+pub(crate) fn contract_tools() -> anyhow::Result<Vec<PathBuf>> {
+    let python = python::environment("contracts", "tests/contracts/python/requirements.txt")?;
+    let go = go::install()?;
+    Ok([python.join("bin")].into_iter().chain(go).collect())
 }
 
 /// The first Chromium-like browser on the path.
@@ -145,10 +147,11 @@ fn nats_server() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn npm_packages() -> anyhow::Result<()> {
-    let folder = Path::new("tests/sdk");
+/// Installs what the lock file of a folder names.
+pub(crate) fn npm_packages(folder: &str) -> anyhow::Result<()> {
+    let folder = Path::new(folder);
     let wanted = std::fs::read(folder.join("package-lock.json"))
-        .context("tests/sdk has no package-lock.json")?;
+        .with_context(|| format!("{} has no package-lock.json", folder.display()))?;
     let stamp = folder.join("node_modules/.installed-from");
     if std::fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
         println!("    all there");

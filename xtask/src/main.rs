@@ -10,6 +10,7 @@
 )]
 
 mod autobahn;
+mod buf;
 mod ci;
 mod deps;
 mod house;
@@ -34,13 +35,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Installs what the tests need: Debian packages and the npm packages of tests/sdk
+    /// Installs what the tests need: packages of Debian, npm, Go and PyPI
     Deps {
         /// Installs what the benchmarks compare against as well
         #[arg(long)]
         rivals: bool,
     },
-    /// Installs what is missing, then runs the Rust tests, the JavaScript SDK suite and Schemathesis
+    /// Installs what is missing, then runs the Rust tests, the JavaScript SDK suite, Schemathesis and the contracts
     Test,
     /// Runs the JavaScript SDK suite and the examples of the documents only
     Sdk,
@@ -52,6 +53,14 @@ enum Command {
     Openclaw,
     /// Tries the admin API of a real gateway against its OpenAPI document (Schemathesis, from PyPI)
     Schemathesis,
+    /// Checks the contracts of proto/: format, lints, nothing that breaks against the baseline
+    Buf {
+        /// For a release only: makes the contracts the baseline if they only add to the last one
+        #[arg(long)]
+        release_baseline: bool,
+    },
+    /// Generates the contracts for TypeScript, Go and Python and has them read what Rust writes
+    Contracts,
     /// Kills the gateway a thousand times under load; what it acknowledged must all arrive
     Kill(kill::Arguments),
     /// Checks the house rules only (seconds, no build)
@@ -74,6 +83,8 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Command::Openclaw => openclaw::run(&mut report),
         Command::Schemathesis => schemathesis::run(&mut report),
+        Command::Buf { release_baseline } => buf::run(&mut report, release_baseline),
+        Command::Contracts => buf::install_and_run_languages(&mut report),
         Command::Kill(arguments) => return kill::run(&arguments),
         Command::House => house::check(&mut report),
     }

@@ -3,11 +3,9 @@
 //! Installs Schemathesis from PyPI at pinned versions into an environment of its own below
 //! the target folder, and has it try a real gateway. Nothing outside `target` is touched.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 
 use crate::deps;
 use crate::run::{self, Report};
@@ -41,33 +39,14 @@ pub(crate) fn step(report: &mut Report) {
     }
 }
 
-/// Makes the environment, unless it is there with these versions.
 fn install() -> anyhow::Result<PathBuf> {
-    let folder = deps::services_folder()?.join("schemathesis");
+    let folder = deps::python::environment("schemathesis", REQUIREMENTS)?;
     let program = folder.join("bin/schemathesis");
-    let wanted = fs::read(REQUIREMENTS).context("tests/requirements.txt is not there")?;
-    let stamp = folder.join(".installed-from");
-    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
-        println!("    all there: {}", program.display());
-        return Ok(program);
-    }
-    deps::python_environments()?;
-    if folder.exists() {
-        fs::remove_dir_all(&folder).context("stale environment was not removed")?;
-    }
-    run::run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-    let mut pip = Command::new(folder.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--no-input"]);
-    pip.args(["--disable-pip-version-check", "--retries", "5"]);
-    // No package's own build runs here.
-    pip.args(["--only-binary", ":all:", "--requirement", REQUIREMENTS]);
-    run::run(&mut pip)?;
     ensure!(
-        Path::new(&program).is_file(),
+        program.is_file(),
         "{} is not there after the installation",
         program.display()
     );
-    fs::write(stamp, wanted)?;
     Ok(program)
 }
 

@@ -1,10 +1,12 @@
-//! The tests: Rust's own, and against the built gateway the official JavaScript SDK and
-//! Schemathesis.
+//! The tests: Rust's own, against the built gateway the official JavaScript SDK and
+//! Schemathesis, and those of the contracts in other languages.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, ensure};
 
+use crate::buf;
 use crate::deps;
 use crate::run::{self, Counts, Report};
 use crate::schemathesis;
@@ -17,6 +19,7 @@ pub(crate) fn run(report: &mut Report) {
         report.counted(SDK_SUITE, sdk_suite);
         schemathesis::step(report);
     }
+    buf::languages(report);
 }
 
 /// As [`run()`], without the Rust tests.
@@ -72,26 +75,34 @@ fn test_result(line: &str) -> Counts {
 }
 
 fn sdk_suite() -> anyhow::Result<Counts> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir("tests/sdk")?
+    // Cargo puts what it builds into one folder, which need not be `target`.
+    let gateway = std::env::current_exe()?.with_file_name("tidegate");
+    node("tests/sdk", |node| {
+        node.env("TIDEGATE_BIN", gateway);
+    })
+}
+
+/// Runs the `*.test.mjs` of a folder with Node's own test runner.
+pub(crate) fn node(folder: &str, prepare: impl FnOnce(&mut Command)) -> anyhow::Result<Counts> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.to_string_lossy().ends_with(".test.mjs"))
         .collect();
     files.sort();
-    ensure!(!files.is_empty(), "tests/sdk has no *.test.mjs");
+    ensure!(!files.is_empty(), "{folder} has no *.test.mjs");
 
     // One reporter for the reader, one for the count.
-    let tap = PathBuf::from("target/xtask/sdk.tap");
+    let name = Path::new(folder)
+        .file_name()
+        .context("the folder has a name")?;
+    let tap = Path::new("target/xtask").join(name).with_extension("tap");
     std::fs::create_dir_all(tap.parent().context("the path has a parent")?)?;
     let mut node =
         run::command("node --test --test-reporter=spec --test-reporter-destination=stdout");
     node.arg("--test-reporter=tap")
         .arg(format!("--test-reporter-destination={}", tap.display()));
     node.args(files);
-    // Cargo puts what it builds into one folder, which need not be `target`.
-    node.env(
-        "TIDEGATE_BIN",
-        std::env::current_exe()?.with_file_name("tidegate"),
-    );
+    prepare(&mut node);
     let ended = run::run(&mut node);
     let counts = tap_counts(&std::fs::read_to_string(&tap).unwrap_or_default());
     if counts.failed == 0 {

@@ -70,6 +70,8 @@ pub(super) enum With {
     /// The libraries it needs, the C library among them: programs of a newer suite do not
     /// start with the machine's own. See [`start_script`].
     Libraries,
+    /// What it needs of the packages whose names begin like this, made from one source with it.
+    Family(&'static str),
 }
 
 /// A script `run` in `folder` that starts `program` (a path in there) with the libraries
@@ -144,8 +146,8 @@ impl Apt {
         Ok(candidate(&String::from_utf8_lossy(&output.stdout)).map(str::to_owned))
     }
 
-    /// The package and the libraries it needs, those of the libraries among them.
-    fn closure(&self, package: &str) -> anyhow::Result<Vec<String>> {
+    /// The package and what it needs, what that needs included, as far as it is `wanted`.
+    fn closure(&self, package: &str, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<String>> {
         let output = self
             .configured("apt-cache")
             .args(["depends", "--recurse", "--no-recommends", "--no-suggests"])
@@ -154,14 +156,17 @@ impl Apt {
             .output()
             .context("`apt-cache` did not start")?;
         ensure!(output.status.success(), "`apt-cache depends` failed");
-        let libraries = libraries(&String::from_utf8_lossy(&output.stdout));
-        Ok([package.to_owned()].into_iter().chain(libraries).collect())
+        let needed = needed(&String::from_utf8_lossy(&output.stdout), |name| {
+            name != package && wanted(name)
+        });
+        Ok([package.to_owned()].into_iter().chain(needed).collect())
     }
 
     fn unpack(&self, package: &str, with: With, folder: &Path) -> anyhow::Result<()> {
         let packages = match with {
             With::Nothing => vec![package.to_owned()],
-            With::Libraries => self.closure(package)?,
+            With::Libraries => self.closure(package, is_library)?,
+            With::Family(beginning) => self.closure(package, |name| name.starts_with(beginning))?,
         };
         let download = self.private.join("download");
         // What an interrupted run left would be taken for what is fetched now.
@@ -367,14 +372,18 @@ fn candidate(policy: &str) -> Option<&str> {
     (found != "(none)").then_some(found)
 }
 
-/// The libraries in the output of `apt-cache depends --recurse`, whose packages stand
-/// at the beginning of a line. Scripts and their helpers are nothing a program is linked with.
-fn libraries(depends: &str) -> Vec<String> {
-    let names = depends.lines().filter(|line| {
-        let is_library = line.starts_with("lib") || line.starts_with("zlib");
-        is_library && !line.contains(char::is_whitespace)
-    });
+/// The `wanted` ones in the output of `apt-cache depends --recurse`, whose packages stand
+/// at the beginning of a line.
+fn needed(depends: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let names = depends
+        .lines()
+        .filter(|line| !line.contains(char::is_whitespace) && wanted(line));
     names.map(str::to_owned).collect()
+}
+
+/// Scripts and their helpers are nothing a program is linked with.
+fn is_library(package: &str) -> bool {
+    package.starts_with("lib") || package.starts_with("zlib")
 }
 
 /// From the one that changes least to the one that has everything.

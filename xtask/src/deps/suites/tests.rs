@@ -45,5 +45,8 @@ fn versions_are_read() {
 fn only_libraries_are_taken_of_what_a_package_depends_on() {
     let depends = "haproxy\n  Depends: libc6\n |Depends: adduser\nlibc6\n  Depends: libgcc-s1\n\
         adduser\nzlib1g\n<debconf-2.0>\nlibgcc-s1\n";
-    assert_eq!(libraries(depends), ["libc6", "zlib1g", "libgcc-s1"]);
+    assert_eq!(
+        needed(depends, is_library),
+        ["libc6", "zlib1g", "libgcc-s1"]
+    );
 }
