@@ -25,35 +25,44 @@ use auth::settings::{Reference, Resolver, Secret};
 
 use crate::route_json;
 
+mod bus;
 mod check;
 mod document;
 mod environment;
 mod error;
+mod feature_flags;
 mod listen;
+mod live;
+mod nats;
 mod proxy;
 pub mod reference;
 mod relay;
+mod rpc;
 mod settings;
 mod shape;
 mod store;
 mod validate;
 
+pub use bus::{Bus, BusKind, MemoryBus, NatsBus, NatsHistory, NatsStream, StreamStorage};
 pub use environment::FILE_VARIABLE;
 pub use error::{ConfigError, ConfigErrors, Place};
+pub use feature_flags::FeatureFlags;
 pub use listen::{
-    Access, AdminListener, Listeners, MainListener, Network, NetworkError, OriginError, OriginRule,
-    ProxyProtocol, RelayListener, Tls,
+    Access, AdminListener, Listeners, LiveListener, MainListener, Network, NetworkError,
+    OriginError, OriginRule, ProxyProtocol, RelayListener, Tls,
 };
+pub use live::{Live, LiveToken};
+pub use nats::NatsServer;
 pub use proxy::{AccessLog, FileRoutes, Proxy, ProxyHttp2, ProxyPool, Variables, WrittenRoute};
 pub use relay::{
     Ack, AgentAuth, AgentProtocol, AgentRate, AuthMode, Breaker, Buffer, BufferKind, ClientAuth,
     ClientRate, DataEncoding, History, NatsBuffer, Overflow, Rates, RedisBuffer, Relay, Retries,
     Route, Sync, Table,
 };
+pub use rpc::{Rpc, RpcPing};
 pub use settings::{
-    Admin, Bus, Client, Compression, Config, Demo, Drain, Emulation, ErrorMode, HttpApi,
-    HttpStream, Level, Limits, Log, LogFormat, MemoryBus, Rpc, RpcPing, Sse, SubscriptionToken,
-    WebSocket,
+    Admin, Client, Compression, Config, Demo, Drain, Emulation, ErrorMode, HttpApi, HttpStream,
+    Level, Limits, Log, LogFormat, Sse, SubscriptionToken, WebSocket,
 };
 pub use store::Store;
 
@@ -191,6 +200,7 @@ fn read_document(file: &Path, read: ReadFile<'_>) -> Result<document::Node, Conf
 }
 
 /// The demo is on by itself only where nobody else can reach it: no file, loopback only.
+/// What it shows is on with it.
 fn settle_demo(config: &mut Config, file: Option<&Path>) {
     let listeners = &config.listeners;
     let loopback =
@@ -199,6 +209,9 @@ fn settle_demo(config: &mut Config, file: Option<&Path>) {
         .demo
         .enabled
         .get_or_insert(file.is_none() && loopback);
+    let has_listener = config.listeners.live.address.is_some();
+    let demo = config.demo.is_on();
+    config.live.enabled.get_or_insert(has_listener || demo);
 }
 
 /// Reads the file of `relay.routes_file`, if there is one, and lays what it sets below
@@ -267,6 +280,14 @@ fn resolve_secrets(config: &mut Config, resolver: Resolver<'_>) -> Vec<(String, 
             format!("client.subscription_token.{}", error.key),
             error.problem,
         ));
+    }
+    if let Err(error) = config.live.token.token.resolve(resolver) {
+        problems.push((format!("live.token.{}", error.key), error.problem));
+    }
+    for (key, secret) in config.bus.secrets() {
+        if let Err(problem) = secret.resolve(resolver) {
+            problems.push((key, problem));
+        }
     }
     if let Err(problem) = config.http_api.key.resolve(resolver) {
         problems.push(("http_api.key".to_owned(), problem));

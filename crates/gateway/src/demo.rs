@@ -1,4 +1,4 @@
-//! What the demo adds to a configuration: a namespace, and a secret to sign its tokens.
+//! What the demo adds to a configuration: namespaces, a call, and a secret to sign tokens.
 //!
 //! The secret is made at the first start and kept in the data folder, so that tokens minted
 //! by one process (`tidegate token`) are good for another.
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use auth::Secret;
-use protocol::settings::{ChannelOptions, Namespace};
+use protocol::calls::CallSettings;
+use protocol::settings::{ChannelOptions, Namespace, RecoveryMode, SlowClientPolicy};
 
 use crate::config::Config;
 
@@ -35,8 +36,9 @@ pub enum DemoError {
     },
 }
 
-/// Adds what the demo needs, if it is on: the namespace unless there is one of that name,
-/// and a secret for connection tokens unless one is configured.
+/// Adds what the demo needs, if it is on: its namespaces unless there are others of the
+/// same name or pattern, the call for snapshots unless there is one, and a secret for
+/// connection tokens unless one is configured.
 pub fn prepare(config: &mut Config) -> Result<(), DemoError> {
     if !config.demo.is_on() {
         return Ok(());
@@ -45,16 +47,61 @@ pub fn prepare(config: &mut Config) -> Result<(), DemoError> {
         config.client.token.hmac_secret_key = Secret::new(secret(&config.data_dir)?);
     }
     let namespaces = &mut config.channel.namespaces;
-    if !namespaces
-        .iter()
-        .any(|namespace| namespace.name == NAMESPACE)
-    {
-        namespaces.push(namespace());
+    for own in [chat(), market_data(), flags(&config.feature_flags.channel)] {
+        let is_other = |other: &Namespace| {
+            other.name != own.name && (own.pattern.is_none() || other.pattern != own.pattern)
+        };
+        if namespaces.iter().all(is_other) {
+            namespaces.push(own);
+        }
+    }
+    let requests = &mut config.rpc.requests;
+    if requests.iter().all(|other| other.method != SNAPSHOT_METHOD) {
+        requests.push(CallSettings {
+            method: SNAPSHOT_METHOD.to_owned(),
+            subject: "xy.md.req.snapshot.{group}".to_owned(),
+            channel: "xy.md.snapshot.{group}".to_owned(),
+        });
     }
     Ok(())
 }
 
-fn namespace() -> Namespace {
+/// What clients call for a snapshot before the next one is due.
+const SNAPSHOT_METHOD: &str = "md.snapshot";
+
+/// Market data: only the latest value counts, and a page may show all of it.
+fn market_data() -> Namespace {
+    Namespace {
+        name: "market-data".to_owned(),
+        pattern: Some("xy.md.>".to_owned()),
+        options: ChannelOptions {
+            allow_subscribe_for_client: true,
+            allow_wildcard_subscribe: true,
+            slow_client: SlowClientPolicy::Conflate,
+            ..ChannelOptions::default()
+        },
+    }
+}
+
+/// Feature flags: whoever comes gets the present state.
+fn flags(channel: &str) -> Namespace {
+    Namespace {
+        name: "feature-flags".to_owned(),
+        pattern: Some(channel.to_owned()),
+        options: ChannelOptions {
+            history_size: 1,
+            history_ttl: Duration::from_secs(30 * 86_400),
+            force_recovery: true,
+            force_recovery_mode: RecoveryMode::Cache,
+            auto_cache_recover: true,
+            allow_subscribe_for_client: true,
+            slow_client: SlowClientPolicy::Conflate,
+            ..ChannelOptions::default()
+        },
+    }
+}
+
+fn chat() -> Namespace {
     Namespace {
         name: NAMESPACE.to_owned(),
         pattern: None,
@@ -180,7 +227,8 @@ mod tests {
     fn what_is_configured_stays() {
         let folder = tempfile::tempdir().unwrap();
         let text = "demo: { enabled: true }\nclient: { token: { hmac_secret_key: 0123456789abcdef-x } }\n\
-                    channel: { namespaces: [ { name: demo } ] }\n";
+                    channel: { namespaces: [ { name: demo }, { name: feature-flags }, { name: prices, pattern: \"xy.md.>\" } ] }\n\
+                    rpc: { requests: [ { method: md.snapshot, subject: s, channel: c } ] }\n";
         let mut config = Config::parse(text).unwrap();
         config.data_dir = folder.path().join("never-made");
         let before = config.clone();

@@ -78,6 +78,7 @@ fn the_example_is_a_configuration_that_changes_nothing() {
     let mut default = Config::default();
     default.demo.enabled = Some(false);
     default.relay.enabled = Some(false);
+    default.live.enabled = Some(false);
     assert_eq!(plain, default);
     let errors = Config::parse(&uncommented)
         .err()

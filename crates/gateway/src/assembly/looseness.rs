@@ -1,6 +1,6 @@
 //! Settings that loosen security, told once: at the start, and when a reload adds one.
 
-use crate::config::{BufferKind, ClientAuth, Config, Sync};
+use crate::config::{BufferKind, BusKind, ClientAuth, Config, Sync};
 
 /// Warns of what is loose now and was not `before`.
 pub(super) fn warn_of(config: &Config, before: Option<&Config>) {
@@ -41,13 +41,17 @@ fn loose(config: &Config) -> Vec<String> {
             ));
         }
     }
-    if let Some(address) = config.listeners.relay.address
-        && !address.ip().is_loopback()
-    {
-        found.push(format!(
-            "relay listener {address} is reachable from outside and has no TLS"
-        ));
+    for (listener, address) in [
+        ("relay", config.listeners.relay.address),
+        ("live", config.listeners.live.address),
+    ] {
+        if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+            found.push(format!(
+                "{listener} listener {address} is reachable from outside and has no TLS"
+            ));
+        }
     }
+    loose_live_data(config, &mut found);
     let relay = &config.relay;
     if relay.is_on() && relay.auth == ClientAuth::None {
         found.push("relay.auth is none: anybody may claim any client id".to_owned());
@@ -77,6 +81,7 @@ fn loose(config: &Config) -> Vec<String> {
             "client.subscription_token",
             &config.client.subscription_token.token,
         ),
+        ("live.token", &config.live.token.token),
     ];
     for (path, settings) in tokens {
         for key in settings.short_secrets() {
@@ -87,6 +92,37 @@ fn loose(config: &Config) -> Vec<String> {
         }
     }
     found
+}
+
+fn loose_live_data(config: &Config, found: &mut Vec<String>) {
+    let live = &config.live;
+    if live.is_on() && live.optional_token {
+        found.push(
+            "live.optional_token is on: anybody may read the subjects of live.subjects".to_owned(),
+        );
+    }
+    let own_keys = live.token.enabled || config.client.token.has_keys();
+    if live.is_on() && !live.optional_token && !own_keys {
+        found.push(
+            "live is on and client.token has no key: no client of live data can connect"
+                .to_owned(),
+        );
+    }
+    let (bus, buffer) = (&config.bus, &config.relay.buffer);
+    for (key, is_used, server) in [
+        ("bus.nats", bus.kind == BusKind::Nats, &bus.nats.server),
+        (
+            "relay.buffer.nats",
+            config.relay.is_on() && buffer.kind == BufferKind::Nats,
+            &buffer.nats.server,
+        ),
+    ] {
+        for url in server.plain_urls().into_iter().filter(|_| is_used) {
+            found.push(format!(
+                "{key}: {url} is spoken to without TLS: whoever is on the way reads and writes"
+            ));
+        }
+    }
 }
 
 #[cfg(test)]

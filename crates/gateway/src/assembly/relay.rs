@@ -7,7 +7,7 @@ use std::time::Duration;
 use auth::settings::Secret;
 use auth::signature::SignatureMode;
 use auth::{SignatureSettings, Signatures};
-use bus::{Bus, NatsConfig, NatsConnection, NatsCredentials};
+use bus::{Bus, NatsConnection};
 use edge::live;
 use lifecycle::{Clock, Tasks};
 use outbox::{OpenError, disk, jetstream, redis};
@@ -22,7 +22,7 @@ use websocket::Limits;
 
 use super::{AssemblyError, chain};
 use crate::config::{
-    Ack, BufferKind, ClientAuth, Config, NatsBuffer, Overflow as OverflowRule, Sync as SyncRule,
+    Ack, BufferKind, ClientAuth, Config, Overflow as OverflowRule, Sync as SyncRule,
 };
 use crate::echo_agent;
 
@@ -336,7 +336,8 @@ async fn buffer(config: &Config) -> Result<outbox::Config, AssemblyError> {
             outbox::Config::Redis(own)
         }
         BufferKind::Nats => {
-            let connection = NatsConnection::connect(&nats(&buffer.nats))
+            let server = buffer.nats.server.connection("tidegate", CONNECT_WITHIN);
+            let connection = NatsConnection::connect(&server)
                 .await
                 .map_err(|error| AssemblyError::Data(chain(&error)))?;
             let mut own = jetstream::Config::new(connection);
@@ -346,31 +347,6 @@ async fn buffer(config: &Config) -> Result<outbox::Config, AssemblyError> {
             outbox::Config::Nats(own)
         }
     })
-}
-
-fn nats(buffer: &NatsBuffer) -> NatsConfig {
-    let credentials = if !buffer.credentials_file.as_os_str().is_empty() {
-        NatsCredentials::File(buffer.credentials_file.clone())
-    } else if let Some(seed) = revealed(&buffer.seed) {
-        NatsCredentials::Seed(seed)
-    } else if let Some(token) = revealed(&buffer.token) {
-        NatsCredentials::Token(token)
-    } else if !buffer.user.is_empty() {
-        NatsCredentials::Password {
-            user: buffer.user.clone(),
-            password: revealed(&buffer.password).unwrap_or_default(),
-        }
-    } else {
-        NatsCredentials::None
-    };
-    NatsConfig {
-        urls: buffer.urls.clone(),
-        name: "tidegate".to_owned(),
-        credentials,
-        tls: buffer.tls,
-        ca_file: Some(buffer.ca_file.clone()).filter(|file| !file.as_os_str().is_empty()),
-        connect_within: CONNECT_WITHIN,
-    }
 }
 
 fn revealed(secret: &Secret) -> Option<String> {

@@ -19,6 +19,8 @@ pub struct Listeners {
     pub admin: AdminListener,
     /// For clients of the relay that know no path below `/relay`.
     pub relay: RelayListener,
+    /// For clients of live data that know no path below `/live`.
+    pub live: LiveListener,
 }
 
 /// The socket for clients.
@@ -71,6 +73,19 @@ impl Default for AdminListener {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RelayListener {
+    /// Address and port, `127.0.0.1:8080`; port 0 lets the system choose. Unset means that
+    /// there is no such socket.
+    #[serde(
+        deserialize_with = "optional_socket_address",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub address: Option<SocketAddr>,
+}
+
+/// The socket with the bare paths of live data: `/ws`, `/healthz`, `/metrics.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LiveListener {
     /// Address and port, `127.0.0.1:8080`; port 0 lets the system choose. Unset means that
     /// there is no such socket.
     #[serde(

@@ -129,18 +129,11 @@ impl Relay {
     /// The secrets, each with its key.
     pub(super) fn secrets(&mut self) -> Vec<(String, &mut Secret)> {
         let buffer = &mut self.buffer;
-        let mut secrets = vec![
-            (
-                "relay.buffer.redis.password".to_owned(),
-                &mut buffer.redis.password,
-            ),
-            (
-                "relay.buffer.nats.password".to_owned(),
-                &mut buffer.nats.password,
-            ),
-            ("relay.buffer.nats.token".to_owned(), &mut buffer.nats.token),
-            ("relay.buffer.nats.seed".to_owned(), &mut buffer.nats.seed),
-        ];
+        let mut secrets = vec![(
+            "relay.buffer.redis.password".to_owned(),
+            &mut buffer.redis.password,
+        )];
+        secrets.extend(buffer.nats.server.secrets("relay.buffer.nats"));
         for (index, key) in self.signatures.keys.iter_mut().enumerate() {
             let name = format!("relay.signatures.keys[{index}].secret");
             secrets.push((name, &mut key.secret));

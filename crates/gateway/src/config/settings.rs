@@ -13,18 +13,22 @@ use protocol::settings::{ChannelSettings, ClientSettings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bus::Bus;
+use super::feature_flags::FeatureFlags;
 use super::listen::{Access, Listeners};
+use super::live::Live;
 use super::proxy::Proxy;
 use super::relay::Relay;
+use super::rpc::Rpc;
 use super::store::Store;
 
 /// Tidegate's configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Folder for what outlives a restart: revocations, administrator tokens, the routes of
-    /// the proxy, the messages of the relay, the demo's secret. Created with mode 0700 when first needed; relative to the
-    /// working folder.
+    /// Folder for what outlives a restart: revocations, administrator tokens, feature
+    /// flags, the routes of the proxy, the messages of the relay, the demo's secret. Created
+    /// with mode 0700 when first needed; relative to the working folder.
     pub data_dir: PathBuf,
     /// Threads that hold client connections; 0 means one per core.
     pub workers: usize,
@@ -57,6 +61,10 @@ pub struct Config {
     pub admin: Admin,
     /// What carries messages between publishers and subscribers.
     pub bus: Bus,
+    /// The dialect for live data: `/live/ws` on the main listener, `/ws` on one of its own.
+    pub live: Live,
+    /// Switches that operators set while the gateway runs, pushed to clients.
+    pub feature_flags: FeatureFlags,
     /// Messages of clients, delivered durably to agents, and their answers back.
     pub relay: Relay,
     /// Where routes and their secrets are kept that operators change while the gateway
@@ -89,6 +97,8 @@ impl Default for Config {
             http_api: HttpApi::default(),
             admin: Admin::default(),
             bus: Bus::default(),
+            live: Live::default(),
+            feature_flags: FeatureFlags::default(),
             relay: Relay::default(),
             store: Store::default(),
             proxy: Proxy::default(),
@@ -343,28 +353,6 @@ pub struct SubscriptionToken {
     pub token: TokenSettings,
 }
 
-/// Remote procedures clients may call.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Rpc {
-    /// The built-in method `ping`, which answers with its own data.
-    pub ping: RpcPing,
-}
-
-/// The built-in method `ping`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct RpcPing {
-    /// Answers `ping`; any other method is unknown (error 104).
-    pub enabled: bool,
-}
-
-impl Default for RpcPing {
-    fn default() -> Self {
-        Self { enabled: true }
-    }
-}
-
 /// The server API.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -419,35 +407,6 @@ impl Default for Admin {
             enabled: true,
             metrics_guarded: false,
             failed_tries_per_minute: 30,
-        }
-    }
-}
-
-/// What carries messages between publishers and subscribers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Bus {
-    /// The bus within the process.
-    pub memory: MemoryBus,
-}
-
-/// The bus within the process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct MemoryBus {
-    /// Most bytes of history over all channels. Above it the publishing channel's oldest
-    /// publications go first; what still does not fit is delivered but not kept.
-    pub history_bytes_max: usize,
-    /// Most channels with a history, presence or subscribers; more are refused
-    /// (error 108).
-    pub channels_max: usize,
-}
-
-impl Default for MemoryBus {
-    fn default() -> Self {
-        Self {
-            history_bytes_max: 268_435_456,
-            channels_max: 1_000_000,
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Config, ConfigErrors, Place};
+use super::{BusKind, Config, ConfigErrors, Place};
 
 /// What is said about a configuration, one mistake per line.
 #[track_caller]
@@ -113,14 +113,14 @@ workers: -1
         r#"tidegate.yaml:2:3: client.ping_intervall: unknown key; did you mean "ping_interval"?
 tidegate.yaml:3:17: client.pong_timeout: expected a duration such as "25s", "250ms" or "1h30m", found the number 8
 tidegate.yaml:4:18: client.channel_limit: expected a whole number of at least 0, found the text "many"
-tidegate.yaml:5:3: client.hmac_secret_key: unknown key here; there is "client.subscription_token.hmac_secret_key" and "client.token.hmac_secret_key"
+tidegate.yaml:5:3: client.hmac_secret_key: unknown key here; there is "client.subscription_token.hmac_secret_key" and "client.token.hmac_secret_key" and "live.token.hmac_secret_key"
 tidegate.yaml:8:5: channel.without_namespace.presense: unknown key; did you mean "presence"?
 tidegate.yaml:11:20: channel.namespaces[0].history_ttl: expected a duration such as "25s", "250ms" or "1h30m", found the text "soon"
 tidegate.yaml:12:20: channel.namespaces[0].slow_client: expected one of disconnect, drop_oldest, conflate, found the text "drop"
 tidegate.yaml:13:7: channel.namespaces[1].name: missing; expected text
 tidegate.yaml:13:17: channel.namespaces[1].presence: expected true or false, found the text "yes"
 tidegate.yaml:15:11: listeners.main.adress: unknown key; did you mean "address"?
-tidegate.yaml:16:1: frobnicate: unknown key; accepted here: access, admin, bus, channel, client, data_dir, demo, drain, emulation, http_api, http_stream, limits, listeners, log, proxy, relay, rpc, sse, store, websocket, workers
+tidegate.yaml:16:1: frobnicate: unknown key; accepted here: access, admin, bus, channel, client, data_dir, demo, drain, emulation, feature_flags, http_api, http_stream, limits, listeners, live, log, proxy, relay, rpc, sse, store, websocket, workers
 tidegate.yaml:17:10: workers: expected a whole number of at least 0, found the number -1"#
     );
 }
@@ -334,5 +334,148 @@ fn defaults_are_what_an_empty_file_says() {
     config.demo.enabled = None;
     assert_eq!(config.relay.enabled, Some(false));
     config.relay.enabled = None;
+    assert_eq!(config.live.enabled, Some(false));
+    config.live.enabled = None;
     assert_eq!(config, Config::default());
+}
+
+#[test]
+fn a_bus_over_nats_is_read_and_its_secrets_are_not_shown() {
+    let config = Config::parse(
+        "bus:\n  kind: nats\n  nats:\n    urls: [ tls://nats.example.com:4222 ]\n    user: gateway\n    password: not-to-be-shown\n    prefix: prod\n\
+         \x20   streams:\n      - { name: AUDIT, subjects: [ audit.> ], max_age: 90d, max_bytes: 1000000 }\n",
+    )
+    .unwrap();
+    let nats = &config.bus.nats;
+    assert_eq!(
+        (config.bus.kind, nats.prefix.as_str()),
+        (BusKind::Nats, "prod")
+    );
+    assert_eq!(nats.streams.len(), 1);
+    assert_eq!(nats.streams[0].replicas, 1);
+    assert!(!config.to_yaml().contains("not-to-be-shown"));
+    assert!(!format!("{config:?}").contains("not-to-be-shown"));
+    let server = nats.server.connection("tidegate", nats.connect_within);
+    assert!(matches!(
+        server.credentials,
+        bus::NatsCredentials::Password { ref user, ref password }
+            if user == "gateway" && password == "not-to-be-shown"
+    ));
+}
+
+#[test]
+fn nats_beyond_this_machine_is_spoken_to_with_tls_only() {
+    let with = |more: &str| Config::parse(&format!("bus: {{ kind: nats, nats: {{ {more} }} }}"));
+    for near in [
+        "nats://127.0.0.1:4222",
+        "nats://localhost",
+        "nats://[::1]:4222",
+    ] {
+        assert!(with(&format!("urls: [ \"{near}\" ]")).is_ok(), "{near}");
+    }
+    for far in [
+        "nats://10.0.0.1:4222",
+        "nats://nats",
+        "nats://localhost.example.com",
+    ] {
+        let error = with(&format!("urls: [ \"{far}\" ]")).unwrap_err();
+        assert_eq!(error.errors[0].key, "bus.nats.urls", "{error}");
+        for more in ["tls: true", "insecure: true"] {
+            let config = with(&format!("urls: [ \"{far}\" ], {more}"));
+            assert!(config.is_ok(), "{far} {more}");
+        }
+    }
+}
+
+#[test]
+fn live_data_is_on_with_its_listener_or_the_demo() {
+    let is_on = |text: &str| Config::parse(text).unwrap().live.is_on();
+    assert!(!is_on(""));
+    assert!(is_on("demo: { enabled: true }"));
+    assert!(is_on("listeners: { live: { address: \"127.0.0.1:0\" } }"));
+    assert!(!is_on("demo: { enabled: true }\nlive: { enabled: false }"));
+}
+
+#[test]
+fn what_is_wrong_about_live_data_is_told_by_key() {
+    for (text, key) in [
+        ("bus: { kind: nats }", "bus.nats.urls"),
+        ("bus: { nats: { prefix: a.b } }", "bus.nats.prefix"),
+        ("bus: { nats: { linger: 2h } }", "bus.nats.linger"),
+        (
+            "bus: { nats: { presence_ttl: 10ms } }",
+            "bus.nats.presence_ttl",
+        ),
+        (
+            "bus: { nats: { subjects: [ a..b ] } }",
+            "bus.nats.subjects[0]",
+        ),
+        (
+            "bus: { nats: { subjects: [ tidegate.> ] } }",
+            "bus.nats.subjects[0]",
+        ),
+        (
+            "bus: { nats: { subjects: [ \">\" ] } }",
+            "bus.nats.subjects[0]",
+        ),
+        (
+            "bus: { nats: { subjects: [ $JS.> ] } }",
+            "bus.nats.subjects[0]",
+        ),
+        (
+            "bus: { nats: { streams: [ { name: a b, subjects: [ x ] } ] } }",
+            "bus.nats.streams[0].name",
+        ),
+        (
+            "bus: { nats: { streams: [ { name: A, subjects: [] } ] } }",
+            "bus.nats.streams[0].subjects",
+        ),
+        (
+            "bus: { nats: { streams: [ { name: A, subjects: [ a.> ] }, { name: B, subjects: [ a.b ] } ] } }",
+            "bus.nats.streams[1].subjects[0]",
+        ),
+        (
+            "bus: { nats: { streams: [ { name: A, subjects: [ a ], replicas: 7 } ] } }",
+            "bus.nats.streams[0].replicas",
+        ),
+        (
+            "bus: { kind: nats, nats: { urls: [ \"nats://localhost\" ], history: { size_max: 5 } } }\n\
+             channel: { without_namespace: { history_size: 6 } }",
+            "bus.nats.history.size_max",
+        ),
+        (
+            "bus: { kind: nats, nats: { urls: [ \"nats://localhost\" ], token: a, seed: b } }",
+            "bus.nats",
+        ),
+        ("live: { subjects: [ a.>.b ] }", "live.subjects[0]"),
+        ("live: { token: { enabled: true } }", "live.token.enabled"),
+        ("live: { slow_patience: 0s }", "live.slow_patience"),
+        ("live: { send_queue_max: 0 }", "live.send_queue_max"),
+        (
+            "listeners: { live: { address: \"127.0.0.1:8000\" } }",
+            "listeners.live.address",
+        ),
+        (
+            "rpc: { requests: [ { method: m, subject: \"a{b}\", channel: c } ] }",
+            "rpc.requests[0].subject",
+        ),
+        (
+            "rpc: { requests: [ { method: ping, subject: a, channel: c } ] }",
+            "rpc.requests[0].method",
+        ),
+        (
+            "rpc: { requests: [ { method: m } ] }",
+            "rpc.requests[0].subject",
+        ),
+        (
+            "feature_flags: { channel: \"a.>\" }",
+            "feature_flags.channel",
+        ),
+    ] {
+        let error = Config::parse(text).unwrap_err();
+        assert!(
+            error.errors.iter().any(|it| it.key == key),
+            "{key}: {error}"
+        );
+    }
 }

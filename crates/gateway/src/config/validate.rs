@@ -26,6 +26,10 @@ pub(super) fn problems(config: &Config, read: ReadFile<'_>) -> Vec<Problem> {
     super::relay::check(&config.relay, &mut refuse);
     super::store::check(&config.store, &mut refuse);
     super::proxy::check(&config.proxy, &mut refuse);
+    super::bus::check(&config.bus, &config.channel, &mut refuse);
+    super::live::check(&config.live, &mut refuse);
+    super::rpc::check(&config.rpc, &mut refuse);
+    super::feature_flags::check(&config.feature_flags, &mut refuse);
     if config.drain.delay >= config.drain.grace && !config.drain.delay.is_zero() {
         refuse(
             "drain.delay",
@@ -46,15 +50,19 @@ fn check_listeners(config: &Config, read: ReadFile<'_>, refuse: Refuse<'_>) {
             format!("{} is taken by listeners.main", main.address),
         );
     }
-    if let Some(relay) = config.listeners.relay.address
-        && relay.port() != 0
-    {
-        for (other, address) in [("main", main.address), ("admin", admin.address)] {
-            if relay == address {
-                let problem = format!("{relay} is taken by listeners.{other}");
-                refuse("listeners.relay.address", problem);
-            }
+    let mut taken = vec![("main", main.address), ("admin", admin.address)];
+    for (name, address) in [
+        ("relay", config.listeners.relay.address),
+        ("live", config.listeners.live.address),
+    ] {
+        let Some(address) = address.filter(|address| address.port() != 0) else {
+            continue;
+        };
+        if let Some((other, _)) = taken.iter().find(|(_, other)| *other == address) {
+            let problem = format!("{address} is taken by listeners.{other}");
+            refuse(&format!("listeners.{name}.address"), problem);
         }
+        taken.push((name, address));
     }
     for (key, tls) in [
         ("listeners.main.tls", &main.tls),
@@ -232,6 +240,7 @@ fn check_tokens(config: &Config, read: ReadFile<'_>, refuse: Refuse<'_>) {
     };
     check("client.token", &config.client.token);
     check("client.subscription_token", &own.token);
+    check("live.token", &config.live.token.token);
     if own.enabled && !own.token.has_keys() {
         refuse(
             "client.subscription_token.enabled",

@@ -19,6 +19,7 @@ pub(super) fn changed_keys(running: &Config, new: &Config) -> Vec<String> {
             "client.subscription_token",
             old_client.subscription_token != new_client.subscription_token,
         ),
+        ("live.token", running.live.token != new.live.token),
         ("http_api.key", running.http_api.key != new.http_api.key),
         (
             "relay.signatures",

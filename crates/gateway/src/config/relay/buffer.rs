@@ -7,6 +7,8 @@ use auth::settings::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::super::nats::NatsServer;
+
 /// Where messages wait for their agents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -128,27 +130,11 @@ impl Default for RedisBuffer {
 
 /// A NATS server or cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct NatsBuffer {
-    /// `nats://host:port` or `tls://host:port`, one or more of the same cluster; without
-    /// user and password.
-    pub urls: Vec<String>,
-    /// User.
-    pub user: String,
-    /// Password of `user`.
-    pub password: Secret,
-    /// Token.
-    pub token: Secret,
-    /// Seed of a user's key pair (`SU…`).
-    pub seed: Secret,
-    /// Credentials file (user token and key), as the operator's tools write it; empty
-    /// means none.
-    pub credentials_file: PathBuf,
-    /// Speaks TLS even if the URL does not ask for it.
-    pub tls: bool,
-    /// File with the certificates of the authorities that are trusted; empty means those
-    /// of the system.
-    pub ca_file: PathBuf,
+    /// How the server is reached.
+    #[serde(flatten)]
+    pub server: NatsServer,
     /// Name of the stream.
     pub stream: String,
     /// How many servers keep each message.
@@ -159,14 +145,7 @@ pub struct NatsBuffer {
 impl Default for NatsBuffer {
     fn default() -> Self {
         Self {
-            urls: Vec::new(),
-            user: String::new(),
-            password: Secret::default(),
-            token: Secret::default(),
-            seed: Secret::default(),
-            credentials_file: PathBuf::new(),
-            tls: false,
-            ca_file: PathBuf::new(),
+            server: NatsServer::default(),
             stream: "TIDEGATE_OUTBOX".to_owned(),
             replicas: 1,
         }

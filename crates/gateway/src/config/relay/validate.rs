@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::nats::{is_name, url_problem};
 use super::{BufferKind, NatsBuffer, RedisBuffer, Relay};
 
 /// Tells each key that is wrong, and why. Routes are checked when they become a table.
@@ -137,61 +138,13 @@ fn check_redis(redis: &RedisBuffer, refuse: &mut dyn FnMut(&str, String)) {
 }
 
 fn check_nats(nats: &NatsBuffer, refuse: &mut dyn FnMut(&str, String)) {
-    if nats.urls.is_empty() {
-        let problem = "is empty; expected nats://host:port, one or more";
-        refuse("relay.buffer.nats.urls", problem.into());
-    }
-    for (index, url) in nats.urls.iter().enumerate() {
-        if let Some(problem) = url_problem(url, &["nats://", "tls://"]) {
-            refuse(&format!("relay.buffer.nats.urls[{index}]"), problem);
-        }
-    }
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-    };
+    nats.server.check("relay.buffer.nats", refuse);
     if !is_name(&nats.stream) {
         refuse(
             "relay.buffer.nats.stream",
-            "must have letters, digits, - and _ only".into(),
+            "must have 1 to 32 letters, digits, - and _".into(),
         );
     }
-    if nats.user.is_empty() != nats.password.is_empty() {
-        let problem = "and relay.buffer.nats.password go together";
-        refuse("relay.buffer.nats.user", problem.into());
-    }
-    let ways = [
-        !nats.user.is_empty(),
-        !nats.token.is_empty(),
-        !nats.seed.is_empty(),
-        !nats.credentials_file.as_os_str().is_empty(),
-    ];
-    if ways.iter().filter(|used| **used).count() > 1 {
-        refuse(
-            "relay.buffer.nats",
-            "has several credentials; expected one of user, token, seed, credentials_file".into(),
-        );
-    }
-}
-
-/// What is wrong with the URL of a server. Not quoted back: it may hold a password.
-fn url_problem(url: &str, schemes: &[&str]) -> Option<String> {
-    let expected = schemes.join("host:port or ");
-    let Some(rest) = schemes.iter().find_map(|scheme| url.strip_prefix(scheme)) else {
-        return Some(format!(
-            "is no address of a server; expected {expected}host:port"
-        ));
-    };
-    if rest.contains('@') {
-        return Some("has user or password in it; there are keys for them".to_owned());
-    }
-    let is_plain = rest.bytes().all(|byte| byte.is_ascii_graphic());
-    if rest.is_empty() || rest.starts_with(['/', ':']) || !is_plain {
-        return Some(format!("has no host; expected {expected}host:port"));
-    }
-    None
 }
 
 fn is_timer(time: Duration) -> bool {

@@ -1,5 +1,5 @@
 use admin::control::RelayOperator;
-use bus::{MemoryBus, MemoryConfig};
+use bus::{Bus, MemoryBus, MemoryConfig};
 use lifecycle::Clock;
 use protocol::stratix::{self, Level, Message};
 use router::relay::Submission;
@@ -20,7 +20,7 @@ async fn stuck(folder: &std::path::Path) -> (Running, Desk) {
         folder.display()
     );
     let config = Config::parse(&config).unwrap_or_else(|errors| panic!("{errors}"));
-    let bus = Arc::new(MemoryBus::new(&MemoryConfig::default()));
+    let bus = Bus::Memory(Arc::new(MemoryBus::new(&MemoryConfig::default())));
     let running = Box::pin(relay::start(&config, &bus, Clock::start())).await;
     let running = running.unwrap().expect("a relay with routes is on");
     let desk = Desk {
