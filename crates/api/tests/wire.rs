@@ -84,8 +84,9 @@ fn wire_numbers_of_session_and_flags_are_fixed() {
     let flags = FeatureFlags {
         flags: BTreeMap::from([("f".to_owned(), true)]),
         version: 1,
+        rollouts: BTreeMap::from([("p".to_owned(), 2)]),
     };
-    let bytes = b"\x0a\x05\x0a\x01f\x10\x01\x10\x01";
+    let bytes = b"\x0a\x05\x0a\x01f\x10\x01\x10\x01\x1a\x05\x0a\x01p\x10\x02";
     assert_eq!(flags.encode_to_vec(), bytes);
 }
 
@@ -199,5 +200,6 @@ fn feature_flags() -> FeatureFlags {
             ("example_flag".to_owned(), false),
         ]),
         version: 300,
+        rollouts: BTreeMap::from([("new_charts".to_owned(), 25)]),
     }
 }
