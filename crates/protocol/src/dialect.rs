@@ -14,6 +14,11 @@ pub enum Dialect {
     Centrifuge,
     /// Stratix message JSON (`contracts`: relay 1.3).
     Stratix,
+    /// Subjects in, raw payloads out (`contracts`: live-data 6.2).
+    Live {
+        /// The subject stands before each payload (`contracts`: L5).
+        envelope: bool,
+    },
 }
 
 /// What a contract asks of a session.
@@ -25,6 +30,9 @@ pub struct Profile {
     /// Pings are messages of the protocol and only their answer counts; otherwise they
     /// are WebSocket pings, and any sign of life is an answer.
     pub pings_in_protocol: bool,
+    /// What may be subscribed to stands in a list of its own
+    /// ([`Settings::live_subjects`]); what namespaces allow does not matter.
+    pub has_own_subjects: bool,
 }
 
 /// How a connection is kept alive.
@@ -43,10 +51,17 @@ impl Dialect {
             Self::Centrifuge => &Profile {
                 logs_in_by_command: true,
                 pings_in_protocol: true,
+                has_own_subjects: false,
             },
             Self::Stratix => &Profile {
                 logs_in_by_command: false,
                 pings_in_protocol: false,
+                has_own_subjects: false,
+            },
+            Self::Live { .. } => &Profile {
+                logs_in_by_command: false,
+                pings_in_protocol: false,
+                has_own_subjects: true,
             },
         }
     }
@@ -54,7 +69,7 @@ impl Dialect {
     /// How its connections are kept alive.
     pub fn pulse(self, settings: &Settings) -> Pulse {
         match self {
-            Self::Centrifuge => Pulse {
+            Self::Centrifuge | Self::Live { .. } => Pulse {
                 interval: settings.client.ping_interval,
                 timeout: settings.client.pong_timeout,
             },
@@ -67,6 +82,7 @@ impl Dialect {
         match self {
             Self::Centrifuge => "centrifuge",
             Self::Stratix => "stratix",
+            Self::Live { .. } => "live",
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Which subjects somebody may have: the `subjects` claim of a token, and the whitelist
 //! of a dialect.
 
-use crate::subject::{Pattern, Subject, SubjectError};
+use crate::subject::{Pattern, SubjectError};
 
 /// Patterns of what is allowed; what none of them covers is not. Without patterns
 /// nothing is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subjects(Box<[Pattern]>);
 
 /// Why a list of patterns is not one that is kept.
@@ -68,15 +68,12 @@ impl Subjects {
             None => pattern.covers_text(channel),
         })
     }
+}
 
-    /// Whether one of the patterns allows a subject.
-    pub fn cover(&self, subject: &Subject) -> bool {
-        self.0.iter().any(|pattern| pattern.covers(subject))
-    }
-
-    /// The patterns as they are written.
-    pub fn iter(&self) -> impl Iterator<Item = &Pattern> {
-        self.0.iter()
+/// For an operator's own list, which may be as long as it likes.
+impl FromIterator<Pattern> for Subjects {
+    fn from_iter<I: IntoIterator<Item = Pattern>>(patterns: I) -> Self {
+        Self(patterns.into_iter().collect())
     }
 }
 

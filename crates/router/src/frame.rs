@@ -5,6 +5,7 @@ use protocol::channel::Channel;
 use protocol::code::Disconnect;
 use protocol::codec::{self, EncodeError, Encoding};
 use protocol::dialect::Dialect;
+use protocol::live;
 use protocol::message;
 use protocol::stratix::{self, Outbound};
 use websocket::{Deflater, OpCode};
@@ -37,8 +38,11 @@ pub enum Framing {
 /// One message as one flavor of subscribers gets it.
 #[derive(Debug)]
 pub struct Frame {
-    /// The channel it belongs to, so that a queue can drop or conflate by channel.
+    /// What it was subscribed to by, a channel or a pattern, so that a queue can drop it
+    /// when that ends.
     pub channel: Channel,
+    /// The channel it was published on, so that a queue can drop or conflate by channel.
+    pub subject: Channel,
     /// The bytes, framing included.
     pub bytes: Box<[u8]>,
 }
@@ -125,8 +129,10 @@ impl Frame {
         scratch: &mut Vec<u8>,
     ) -> Result<Self, WrapError> {
         scratch.clear();
-        if flavor.dialect == Dialect::Stratix {
-            return Ok(Self::bare(flavor, channel, delivered, deflate));
+        match flavor.dialect {
+            Dialect::Centrifuge => {}
+            Dialect::Stratix => return Ok(Self::bare(flavor, channel, delivered, deflate)),
+            Dialect::Live { envelope } => return Ok(Self::raw(envelope, channel, delivered)),
         }
         match &delivered.kind {
             bus::Kind::Publication(publication) => {
@@ -165,6 +171,7 @@ impl Frame {
             .wrap(flavor.encoding, scratch, deflate, &mut bytes);
         Ok(Self {
             channel: channel.clone(),
+            subject: delivered.channel.clone(),
             bytes: bytes.into_boxed_slice(),
         })
     }
@@ -183,6 +190,7 @@ impl Frame {
             // They ask for nobody's coming and going.
             return Self {
                 channel: channel.clone(),
+                subject: delivered.channel.clone(),
                 bytes: Box::default(),
             };
         };
@@ -202,9 +210,35 @@ impl Frame {
         Framing::wrap_as(opcode, bits, payload, deflate, &mut bytes);
         Self {
             channel: channel.clone(),
+            subject: delivered.channel.clone(),
             bytes: bytes.into_boxed_slice(),
         }
     }
+
+    /// A payload as it is, in a binary frame, with its subject before it if asked for.
+    fn raw(envelope: bool, channel: &Channel, delivered: &Message) -> Self {
+        let mut bytes = Vec::new();
+        // They ask for nobody's coming and going.
+        if let bus::Kind::Publication(publication) = &delivered.kind {
+            raw_payload(envelope, &delivered.channel, &publication.data, &mut bytes);
+        }
+        Self {
+            channel: channel.clone(),
+            subject: delivered.channel.clone(),
+            bytes: bytes.into_boxed_slice(),
+        }
+    }
+}
+
+/// Appends a payload as live-data clients get it: a binary frame.
+pub fn raw_payload(envelope: bool, subject: &str, payload: &[u8], out: &mut Vec<u8>) {
+    if !envelope {
+        return websocket::encode_frame(out, OpCode::Binary, true, false, None, payload);
+    }
+    let mut enveloped = Vec::with_capacity(2 + subject.len() + payload.len());
+    live::envelope(subject, &mut enveloped);
+    enveloped.extend_from_slice(payload);
+    websocket::encode_frame(out, OpCode::Binary, true, false, None, &enveloped);
 }
 
 /// A publication of the bus in the protocol's words.

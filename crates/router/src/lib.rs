@@ -15,4 +15,4 @@ pub mod table;
 
 pub use dispatch::{Asking, Found, Router, Subscriber, Subscribing, policy};
 pub use fanout::{Delivered, Receiver};
-pub use frame::{Flavor, Frame, Framing, WrapError, publication};
+pub use frame::{Flavor, Frame, Framing, WrapError, publication, raw_payload};

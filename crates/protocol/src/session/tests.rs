@@ -4,6 +4,7 @@
 mod commands;
 mod connect;
 mod limits;
+mod live;
 mod operations;
 mod play;
 mod recovery;

@@ -70,7 +70,7 @@ impl Scene {
         };
         match dialect {
             Dialect::Centrifuge => scene.frame(r#"{"id":1,"connect":{}}"#),
-            Dialect::Stratix => scene.with(Session::begin),
+            Dialect::Stratix | Dialect::Live { .. } => scene.with(Session::begin),
         }
         scene.settle();
         assert!(scene.session.is_connected());
