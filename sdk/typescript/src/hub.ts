@@ -125,12 +125,14 @@ export class Hub {
     const tab = new Tab(hello, port, this.#world.clock.now());
     this.#tabs.set(tab.id, tab);
     this.#config ??= hello.config;
-    this.#connected(this.#config).connect();
+    if (this.#upstream === null) this.#state = { state: 'connecting', connections: 0, tabs: 0 };
     this.#update({ tabs: this.#tabs.size });
     port.post({ t: 'welcome', hub: this.#id, lock, heartbeatMs: HEARTBEAT_MS, state: this.#state });
     if (this.#world.locks !== null && hello.lock !== null) {
       tab.stopWatching = whenFree(this.#world.locks, hello.lock, () => this.#leave(tab));
     }
+    // Only now: a tab listens to questions for tokens once it is welcome.
+    this.#connected(this.#config).connect();
     for (const { channel, options } of hello.channels) this.#subscribe(tab, channel, options);
     return tab;
   }
