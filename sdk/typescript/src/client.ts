@@ -115,8 +115,8 @@ export const CALLS = 1024;
 /** How long the hub may take to say welcome, in milliseconds; the first time its code has to be loaded. */
 export const WELCOME_MS = 2000;
 const FIRST_WELCOME_MS = 8000;
-/** Heartbeats that may be missing before the hub is asked whether it lives. */
-const MISSED = 2;
+/** Silence, in heartbeats, after which the hub is asked whether it lives; half a beat later it is given up. */
+const MISSED = 1.5;
 /** Failed attempts in one mode before the next mode is tried. */
 const ATTEMPTS = 2;
 /** Between failed attempts, in milliseconds. */
@@ -151,6 +151,7 @@ export class Client {
   #lost: ((reason: string) => void) | null = null;
   #lock: { name: string; release: Release } | null = null;
   #heard = 0;
+  #probed = 0;
   #ids = 0;
   #welcomed = false;
 
@@ -308,7 +309,7 @@ export class Client {
         if (locks !== null && message.lock !== null) {
           cancels.push(whenFree(locks, message.lock, () => end('the connection holder has ended')));
         }
-        cancels.push(every(clock, message.heartbeatMs, () => this.#watch(message.heartbeatMs, cancels, end)));
+        cancels.push(every(clock, message.heartbeatMs / 2, () => this.#watch(message.heartbeatMs, cancels, end)));
         this.#show(message.state);
         // What was asked for since the hello.
         for (const channel of this.#channels.values()) {
@@ -359,7 +360,9 @@ export class Client {
   #watch(heartbeatMs: number, cancels: Cancel[], end: (reason: string) => void): void {
     const { clock } = this.#world;
     if (clock.now() - this.#heard <= MISSED * heartbeatMs) return;
+    if (this.#probed >= this.#heard) return;
     const heard = this.#heard;
+    this.#probed = clock.now();
     this.#port?.post({ t: 'probe' });
     cancels.push(
       clock.after(heartbeatMs / 2, () => {

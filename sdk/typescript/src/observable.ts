@@ -41,8 +41,6 @@ export function guarded(run: () => void): void {
   try {
     run();
   } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
+    reportError(error);
   }
 }
