@@ -381,6 +381,7 @@ impl Fleet {
     pub async fn measure(&self) {
         let censuses = self.ask(|worker| worker.census()).await;
         self.metrics.note_census(&censuses);
+        self.metrics.live.note_rate(self.gate.now_ms());
         self.metrics.report_refusals();
     }
 

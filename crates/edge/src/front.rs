@@ -14,6 +14,7 @@ mod client;
 mod emulation;
 mod gatekeeper;
 mod http2;
+mod live;
 mod origin;
 mod pages;
 mod proxied;
@@ -95,6 +96,8 @@ pub type Superuser = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 pub enum Root {
     /// `/ws`, `/health`, `/metrics`, `/v1/…` (`contracts`: relay 1.2).
     Relay,
+    /// `/ws`, `/healthz`, `/metrics.json` (`contracts`: live-data 6.2, 6.3).
+    Live,
 }
 
 /// Binds a listening socket; with `shared`, several may be bound to one address and

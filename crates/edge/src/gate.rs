@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use auth::Revocations;
+use auth::{Revocations, Verifier};
 use lifecycle::{Clock, Tasks};
 use protocol::claims::{ConnectionClaims, SubscriptionClaims, TokenError};
 use protocol::session::Response;
@@ -114,9 +114,23 @@ impl Gate {
         });
     }
 
+    /// What the clock says, in ms.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.mono_ms()
+    }
+
     /// Checks a connection token.
     pub(crate) async fn connection(&self, token: &str) -> Result<ConnectionClaims, TokenError> {
         let verifier = Arc::clone(&self.current.load().verifier);
+        self.connection_by(&verifier, token).await
+    }
+
+    /// Checks a connection token by keys of its own.
+    pub(crate) async fn connection_by(
+        &self,
+        verifier: &Verifier,
+        token: &str,
+    ) -> Result<ConnectionClaims, TokenError> {
         let claims = verifier
             .connection(token, self.clock.unix_ms() / 1_000)
             .await;

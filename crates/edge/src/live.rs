@@ -38,9 +38,19 @@ pub struct Live {
     pub proxy: Http,
     /// The relay's own dialect and REST, if the relay is on.
     pub relay: Option<Relay>,
+    /// The live-data dialect, if it is on.
+    pub live_data: Option<LiveDialect>,
+    /// Which changes of behaviour hold for whom.
+    pub flags: FlagCheck,
     /// Mints tokens for the playground, if the demo is on.
     pub demo: Option<DemoTokens>,
 }
+
+/// Whether a feature flag is on for a user; `None` if there is none of the name.
+pub type FlagCheck = Arc<dyn Fn(&str, &str) -> Option<bool> + Send + Sync>;
+
+/// The flag by which `unsent_max` is rolled out; where there is none it holds for all.
+pub const UNSENT_FLAG: &str = "gateway.unsent_limit";
 
 /// Whether a page of this origin may connect.
 pub type OriginCheck = Box<dyn Fn(&str) -> bool + Send + Sync>;
@@ -105,6 +115,43 @@ pub struct Relay {
     pub slow_patience: Duration,
     /// Checks the signatures of messages; `None` asks for none and reads none.
     pub signatures: Option<Arc<Signatures>>,
+}
+
+/// Clients of the live-data dialect (`contracts`: live-data 6.2). What they may subscribe
+/// to stands in the session's settings.
+pub struct LiveDialect {
+    /// Checks their tokens; `None` leaves that to who checks all others.
+    pub verifier: Option<Arc<Verifier>>,
+    /// Whoever shows no token is let in as nobody.
+    pub optional_token: bool,
+    /// The subject stands before each payload even if that was not asked for.
+    pub envelope: bool,
+    /// For the decoder.
+    pub websocket: Limits,
+    /// Most subjects of one message.
+    pub subjects_per_message_max: usize,
+    /// Most messages that wait for one client.
+    pub queue: usize,
+    /// Bytes of which more may wait for `slow_patience` only (3008).
+    pub slow_bytes: usize,
+    /// See `slow_bytes`.
+    pub slow_patience: Duration,
+    /// Networks beside this machine that may read `/metrics.json`.
+    pub metrics_networks: Vec<IpNet>,
+    /// Tells how the bus is.
+    pub bus: BusCheck,
+}
+
+/// Tells how the bus is.
+pub type BusCheck = Arc<dyn Fn() -> BusHealth + Send + Sync>;
+
+/// How the bus is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BusHealth {
+    /// It is within reach; one within the process always is.
+    pub is_up: bool,
+    /// How often it was lost and found again.
+    pub reconnects: u64,
 }
 
 /// Clients that speak HTTP.
@@ -177,6 +224,10 @@ pub struct WebSocket {
     pub control_frame_rate: u32,
     /// Control frames in a burst.
     pub control_frame_burst: u32,
+    /// Bytes that the system may hold for a client without having sent them; what comes
+    /// beyond waits here, where newer publications take the place of older ones. 0 leaves
+    /// it to the system.
+    pub unsent_max: u32,
 }
 
 /// What a reload does not change.

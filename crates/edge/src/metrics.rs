@@ -3,6 +3,8 @@
 //! Workers count in a [`Tally`] of their own and settle it once per turn, so that
 //! the hot path does not share a cache line with anybody.
 
+mod live;
+
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
@@ -18,6 +20,7 @@ use protocol::codec::Encoding;
 use router::{Flavor, Framing};
 
 use crate::worker::Census;
+pub(crate) use live::LiveMetrics;
 
 /// A closed set of reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -69,6 +72,7 @@ pub struct Metrics {
     pub(crate) worker_panics: Counter,
     resident: Gauge,
     per_connection: Gauge<f64, AtomicU64>,
+    pub(crate) live: LiveMetrics,
     reported: Mutex<Reported>,
 }
 
@@ -89,6 +93,7 @@ impl Metrics {
         };
         metrics.register_seed(registry);
         metrics.register_own(registry);
+        metrics.live.register(registry, &metrics.websocket_active);
         metrics.make_series();
         metrics
     }
@@ -287,6 +292,11 @@ impl Metrics {
             .inc();
     }
 
+    /// WebSocket connections that are open.
+    pub(crate) fn websockets(&self) -> i64 {
+        self.websocket_active.get()
+    }
+
     pub(crate) fn handshake_begins(&self) {
         self.handshakes_pending.inc();
     }
@@ -305,6 +315,10 @@ impl Metrics {
         note(&state("connected"), |census| census.connected);
         note(&state("closing"), |census| census.closing);
         note(&self.queue_bytes, |census| census.queue_bytes);
+        let longest = censuses.iter().map(|census| census.queue_longest).max();
+        self.live.note_queue(longest.unwrap_or(0));
+        let subscriptions = censuses.iter().map(|census| census.subscriptions).sum();
+        self.live.note_subscriptions(subscriptions);
     }
 
     /// Logs how often clients were refused since the last time, one line per reason: a
@@ -352,6 +366,12 @@ pub(crate) struct Tally {
     pub(crate) dropped_slow: u64,
     pub(crate) dropped_oldest: u64,
     pub(crate) dropped_conflated: u64,
+    /// Messages that live-data clients were too slow for.
+    pub(crate) live_dropped: u64,
+    /// Live-data clients that became too slow.
+    pub(crate) live_slow: u64,
+    /// Messages of live-data clients that mean nothing.
+    pub(crate) live_ignored: u64,
     /// How long delivering took this turn, in seconds.
     pub(crate) push_seconds: Option<f64>,
 }
@@ -367,6 +387,7 @@ impl Tally {
         add(&metrics.received, tally.messages_received);
         add(&metrics.sent, tally.messages_sent + tally.deliveries);
         add(&metrics.pulses, tally.pulses);
+        metrics.live.settle(&tally);
         add(&metrics.bytes_received, tally.bytes_received);
         add(&metrics.bytes_sent, tally.bytes_sent);
         let dropped = [
@@ -384,6 +405,7 @@ impl Tally {
         }
         if let (Some(seconds), Some(duration)) = (tally.push_seconds, &metrics.push_duration) {
             duration.observe(seconds);
+            metrics.live.note_latency(seconds);
         }
     }
 }
@@ -440,7 +462,7 @@ const DROPS: [&str; 3] = ["disconnected", "dropped_oldest", "conflated"];
 const TOKEN_REFUSALS: [&str; 4] = ["expired", "invalid", "revoked", "unavailable"];
 
 /// Why handshakes and requests are refused.
-const REFUSALS: [&str; 43] = [
+const REFUSALS: [&str; 45] = [
     // The socket, before any request.
     "accept",
     "proxy_header",
@@ -477,6 +499,7 @@ const REFUSALS: [&str; 43] = [
     "watch",
     // Tokens.
     "token_in_query",
+    "token_missing",
     "token_unavailable",
     "token_expired",
     "token_invalid",
@@ -485,6 +508,8 @@ const REFUSALS: [&str; 43] = [
     "message",
     "signature",
     "relay",
+    // Live data.
+    "bus",
     // Emulated transports.
     "cf_connect",
     "emulation",

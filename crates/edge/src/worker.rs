@@ -15,12 +15,13 @@
 //! nothing else.
 
 pub(crate) mod arrival;
-mod connection;
+pub(crate) mod connection;
 mod drive;
 pub(crate) mod inbox;
 mod inspect;
 mod life;
 mod link;
+pub(crate) mod live_dialect;
 pub(crate) mod pipe;
 mod queue;
 mod reading;

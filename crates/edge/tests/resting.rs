@@ -215,6 +215,7 @@ fn live() -> Live {
     };
     Live {
         relay: None,
+        live_data: None,
         proxy: Http {
             keep_alive: PATIENCE,
             body_patience_ms: 1_000,
@@ -249,11 +250,13 @@ fn live() -> Live {
             write_timeout: Duration::from_secs(1),
             control_frame_rate: 0,
             control_frame_burst: 0,
+            unsent_max: 0,
         },
         http_stream_body_max: None,
         sse_body_max: None,
         emulation_body_max: 0,
         verifier: Arc::new(Verifier::new(&tokens, None, &KeySets::new()).unwrap()),
+        flags: Arc::new(|_, _| None),
         demo: None,
     }
 }

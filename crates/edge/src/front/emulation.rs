@@ -161,7 +161,7 @@ async fn connect(asked: Asked, flavor: Flavor, kind: &'static str, frame: Bytes)
             session: uuid::Uuid::new_v4().as_u128(),
         },
         verified,
-        stratix: None,
+        own: None,
         deflate: None,
         early: frame,
         address: asked.peer.address,

@@ -22,6 +22,7 @@ use super::reply::{self, Reply};
 use super::routes::{Asked, query};
 use super::websocket::{self, BEARER, Terms, bearer, offered_token};
 use crate::door::Refusal;
+use crate::worker::connection::Own;
 use crate::worker::stratix::{Stratix, receipt_json};
 
 /// Answers a path below the relay's root; `None` if it is none of them.
@@ -101,10 +102,10 @@ async fn upgrade(asked: Asked) -> Reply {
     let terms = Terms {
         accept,
         encoding: Encoding::Json,
-        protocol: has_bearer.then_some(BEARER),
+        protocol: has_bearer.then_some(BEARER.into()),
         deflate: websocket::deflate_of(&asked),
         verified: Some(claims),
-        stratix: Some(Box::new(stratix)),
+        own: Some(Box::new(Own::Stratix(stratix))),
         pass,
     };
     websocket::hand_over(asked, terms)

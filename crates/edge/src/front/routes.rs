@@ -6,7 +6,7 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 
 use super::reply::{self, Reply};
-use super::{Front, Peer, Root, address, emulation, origin, pages, relay, websocket};
+use super::{Front, Peer, Root, address, emulation, live, origin, pages, relay, websocket};
 use crate::door::Refusal;
 use crate::live::Live;
 
@@ -20,13 +20,13 @@ pub(super) struct Asked {
 
 /// Answers one request.
 pub(super) async fn answer(front: Arc<Front>, mut peer: Peer, request: Request<Incoming>) -> Reply {
-    let live = front.current.load_full();
+    let current = front.current.load_full();
     let hops = request.headers().get_all("x-forwarded-for");
     let hops = hops.iter().map(|value| value.to_str().unwrap_or("?"));
-    peer.address = address::forwarded_for(hops, peer.address, &live.addresses);
+    peer.address = address::forwarded_for(hops, peer.address, &current.addresses);
     let asked = Asked {
         front,
-        live,
+        live: current,
         peer,
         request,
     };
@@ -42,11 +42,26 @@ pub(super) async fn answer(front: Arc<Front>, mut peer: Peer, request: Request<I
     let path = asked.request.uri().path().to_owned();
     let below_relay = match asked.front.root {
         Some(Root::Relay) => Some(path.as_str()),
+        Some(Root::Live) => None,
         None => path.strip_prefix("/relay"),
     };
     let asked = match below_relay {
         None => asked,
         Some(below) => match relay::answer(asked, below).await {
+            Ok(reply) => return reply,
+            Err(asked) => asked,
+        },
+    };
+    let below_live = match asked.front.root {
+        Some(Root::Live) => Some(path.as_str()),
+        Some(Root::Relay) => None,
+        None => path
+            .strip_prefix("/live")
+            .filter(|below| below.starts_with('/')),
+    };
+    let asked = match below_live {
+        None => asked,
+        Some(below) => match live::answer(asked, below).await {
             Ok(reply) => return reply,
             Err(asked) => asked,
         },

@@ -3,6 +3,8 @@
 //! Everything that can be refused is refused before the 101: method and headers,
 //! origin, address, caps and rates, a token that came with the request.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
@@ -25,7 +27,7 @@ use super::socket::Stream;
 use crate::door::Pass;
 use crate::fleet::Fleet;
 use crate::worker::arrival::{Arrival, Socket};
-use crate::worker::stratix::Stratix;
+use crate::worker::connection::Own;
 
 /// Our sub-protocols, in the order of preference.
 const PROTOCOLS: [&str; 2] = ["centrifuge-json", "centrifuge-protobuf"];
@@ -80,10 +82,10 @@ pub(super) async fn upgrade(asked: Asked) -> Reply {
     let terms = Terms {
         accept,
         encoding: offer.encoding,
-        protocol: offer.protocol,
+        protocol: offer.protocol.map(Into::into),
         deflate: offer.deflate,
         verified,
-        stratix: None,
+        own: None,
         pass,
     };
     hand_over(asked, terms)
@@ -94,12 +96,12 @@ pub(super) struct Terms {
     pub(super) accept: String,
     pub(super) encoding: Encoding,
     /// The sub-protocol to confirm.
-    pub(super) protocol: Option<&'static str>,
+    pub(super) protocol: Option<Cow<'static, str>>,
     /// What is agreed on compression, and the header that says so.
     pub(super) deflate: Option<(DeflateParams, String)>,
     pub(super) verified: Option<ConnectionClaims>,
-    /// What a client of the dialect has asked for.
-    pub(super) stratix: Option<Box<Stratix>>,
+    /// What a client of a dialect of its own has asked for.
+    pub(super) own: Option<Box<Own>>,
     pub(super) pass: Pass,
 }
 
@@ -135,7 +137,7 @@ pub(super) fn hand_over(mut asked: Asked, terms: Terms) -> Reply {
         protocol,
         deflate,
         verified,
-        stratix,
+        own,
         pass,
     } = terms;
     let (deflate, extensions) = deflate.unzip();
@@ -143,9 +145,12 @@ pub(super) fn hand_over(mut asked: Asked, terms: Terms) -> Reply {
         deflate_bits: deflate.map(|params: DeflateParams| params.window_bits),
     };
     let flavor = Flavor {
-        dialect: match stratix {
+        dialect: match own.as_deref() {
             None => Dialect::Centrifuge,
-            Some(_) => Dialect::Stratix,
+            Some(Own::Stratix(_)) => Dialect::Stratix,
+            Some(Own::Live(client)) => Dialect::Live {
+                envelope: client.envelope,
+            },
         },
         encoding,
         framing,
@@ -171,7 +176,7 @@ pub(super) fn hand_over(mut asked: Asked, terms: Terms) -> Reply {
                     flavor,
                     transport: Transport::WebSocket,
                     verified,
-                    stratix,
+                    own,
                     deflate,
                     early,
                     address: peer.address,
@@ -185,7 +190,7 @@ pub(super) fn hand_over(mut asked: Asked, terms: Terms) -> Reply {
             }
         }
     });
-    switching(&accept, protocol, extensions)
+    switching(&accept, protocol.as_deref(), extensions)
 }
 
 /// What the client offers beyond the upgrade itself.

@@ -9,9 +9,9 @@ use protocol::session::Transport;
 use router::Flavor;
 use websocket::DeflateParams;
 
+use super::connection::Own;
 use super::pipe::Pipe;
 use super::slab::Key;
-use super::stratix::Stratix;
 use crate::door::Pass;
 use crate::tls::TlsState;
 
@@ -22,8 +22,8 @@ pub(crate) struct Arrival {
     pub(crate) transport: Transport,
     /// What a token said that came with the request.
     pub(crate) verified: Option<ConnectionClaims>,
-    /// What a client of that dialect has asked for.
-    pub(crate) stratix: Option<Box<Stratix>>,
+    /// What a client of a dialect of its own has asked for.
+    pub(crate) own: Option<Box<Own>>,
     pub(crate) deflate: Option<DeflateParams>,
     /// Bytes that came after the request head; for HTTP, the first frame.
     pub(crate) early: Bytes,

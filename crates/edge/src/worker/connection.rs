@@ -10,6 +10,7 @@ use router::Flavor;
 use websocket::Decoder;
 
 use super::link::Link;
+use super::live_dialect::LiveClient;
 use super::queue::SendQueue;
 use super::stratix::Stratix;
 use crate::door::{Bucket, Pass};
@@ -22,8 +23,8 @@ pub(crate) struct Connection {
     /// Only while something waits to be written.
     pub(crate) queue: Option<Box<SendQueue>>,
     pub(crate) flavor: Flavor,
-    /// What a client of that dialect has asked for, and what it has begun.
-    pub(crate) stratix: Option<Box<Stratix>>,
+    /// What a client of a dialect of its own has asked for, and what it has begun.
+    pub(crate) own: Option<Box<Own>>,
     pub(crate) stage: Stage,
     /// Listed in the worker's table of users.
     pub(crate) is_registered: bool,
@@ -43,6 +44,52 @@ pub(crate) struct Connection {
     pub(crate) address: IpAddr,
     /// Its place in the process's counts; given back when the connection is dropped.
     pub(crate) _pass: Pass,
+}
+
+/// What is kept of a client beside its session, by dialect.
+#[derive(Debug)]
+pub(crate) enum Own {
+    Stratix(Stratix),
+    Live(LiveClient),
+}
+
+impl Own {
+    pub(crate) fn stratix(own: Option<&Self>) -> Option<&Stratix> {
+        match own {
+            Some(Self::Stratix(stratix)) => Some(stratix),
+            Some(Self::Live(_)) | None => None,
+        }
+    }
+
+    pub(crate) fn stratix_mut(own: Option<&mut Self>) -> Option<&mut Stratix> {
+        match own {
+            Some(Self::Stratix(stratix)) => Some(stratix),
+            Some(Self::Live(_)) | None => None,
+        }
+    }
+
+    pub(crate) fn live_mut(own: Option<&mut Self>) -> Option<&mut LiveClient> {
+        match own {
+            Some(Self::Live(client)) => Some(client),
+            Some(Self::Stratix(_)) | None => None,
+        }
+    }
+}
+
+impl Connection {
+    /// What a client of the relay's dialect has asked for.
+    pub(crate) fn stratix(&self) -> Option<&Stratix> {
+        Own::stratix(self.own.as_deref())
+    }
+
+    pub(crate) fn stratix_mut(&mut self) -> Option<&mut Stratix> {
+        Own::stratix_mut(self.own.as_deref_mut())
+    }
+
+    /// What a live-data client has asked for.
+    pub(crate) fn live_mut(&mut self) -> Option<&mut LiveClient> {
+        Own::live_mut(self.own.as_deref_mut())
+    }
 }
 
 /// Where a connection is in its life.

@@ -33,7 +33,7 @@ impl Select {
             && self.session.is_none_or(|wanted| emulated == Some(wanted))
             && !self.except.contains(&session.client())
             && self.arrived_before.is_none_or(|later| {
-                let own = connection.stratix.as_ref();
+                let own = connection.stratix();
                 own.is_some_and(|own| own.arrival < later)
             })
     }
@@ -72,6 +72,9 @@ pub(crate) struct Census {
     pub(crate) closing: usize,
     /// Bytes waiting to be written.
     pub(crate) queue_bytes: usize,
+    /// Most publications that wait for one connection.
+    pub(crate) queue_longest: usize,
+    pub(crate) subscriptions: usize,
 }
 
 /// How far draining came.
@@ -129,7 +132,11 @@ impl Worker {
     pub(crate) fn census(&self) -> Census {
         let mut census = Census::default();
         for (_, connection) in self.connections.iter() {
-            census.queue_bytes += connection.queue.as_ref().map_or(0, |queue| queue.bytes());
+            census.subscriptions += connection.session.subscriptions().len();
+            if let Some(queue) = &connection.queue {
+                census.queue_bytes += queue.bytes();
+                census.queue_longest = census.queue_longest.max(queue.publications());
+            }
             *match connection.stage {
                 Stage::Open if connection.session.is_connected() => &mut census.connected,
                 Stage::Open => &mut census.connecting,

@@ -10,7 +10,7 @@ use router::Framing;
 use websocket::{Decoder, OpCode, Role};
 
 use super::arrival::{Arrival, Socket};
-use super::connection::{Connection, Stage};
+use super::connection::{Connection, Own, Stage};
 use super::link::Link;
 use super::{Worker, context};
 use crate::door::Bucket;
@@ -27,7 +27,7 @@ impl Worker {
             flavor,
             transport,
             verified,
-            stratix,
+            own,
             deflate,
             early,
             address,
@@ -71,7 +71,7 @@ impl Worker {
             session,
             queue: None,
             flavor,
-            stratix,
+            own,
             stage: Stage::Open,
             is_registered: false,
             is_dirty: false,
@@ -235,7 +235,7 @@ impl Worker {
         self.router.abandon(slot);
         let is_registered = std::mem::take(&mut connection.is_registered);
         if is_registered && let Some(identity) = connection.session.identity() {
-            if let Some(own) = &connection.stratix {
+            if let Some(own) = Own::stratix(connection.own.as_deref()) {
                 self.registers.latest.leave(&identity.user, own.arrival);
             }
             self.users.remove(slot, &identity.user);

@@ -53,6 +53,19 @@ impl Link {
         }
     }
 
+    /// Bounds what the system holds without having sent it (`TCP_NOTSENT_LOWAT`). Where
+    /// that is not to be had, a slow client sees what the system holds first.
+    pub(crate) fn bound_unsent(&self, bytes: u32) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Self::Tcp(stream) | Self::Tls(stream, _) = self
+            && let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(bytes)
+        {
+            tracing::debug!(%error, "unsent bytes could not be bounded");
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _not_here = bytes;
+    }
+
     /// Reads what there is into the worker's buffer.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {

@@ -78,6 +78,11 @@ impl SendQueue {
         self.holds_strict || self.data.is_empty()
     }
 
+    /// Publications waiting.
+    pub(crate) fn publications(&self) -> usize {
+        self.data.len()
+    }
+
     /// Bytes waiting in the control lane.
     pub(crate) fn control_bytes(&self) -> usize {
         self.control.len() - self.control_written
@@ -105,7 +110,7 @@ impl SendQueue {
             SlowClientPolicy::Disconnect => Queued::Slow,
             SlowClientPolicy::DropOldest => self.make_room(frame, limit),
             SlowClientPolicy::Conflate => {
-                let dropped = self.remove_channel(&frame.channel);
+                let dropped = self.remove_subject(&frame.subject);
                 if self.bytes() + size <= limit || self.data.len() <= 1 {
                     self.append(frame);
                     return Queued::Conflated { dropped };
@@ -128,12 +133,40 @@ impl SendQueue {
     /// Takes what waits of one channel away, a frame that is half written excepted.
     /// Returns how many frames that were.
     pub(crate) fn remove_channel(&mut self, channel: &Channel) -> usize {
+        self.remove(|frame| frame.channel == *channel)
+    }
+
+    /// Queues a publication whatever waits: beyond `count` publications or `most` bytes
+    /// the oldest of its own subject goes first, then the oldest of all. Returns how many
+    /// went.
+    pub(crate) fn push_latest(&mut self, frame: &Arc<Frame>, count: usize, most: usize) -> usize {
+        let first = usize::from(self.front_written > 0);
+        let mut dropped = 0;
+        while self.data.len() >= count || self.bytes() + frame.bytes.len() > most {
+            let mut waiting = self.data.iter().skip(first);
+            let own = waiting.position(|waiting| waiting.subject == frame.subject);
+            let Some(oldest) = self.data.remove(first + own.unwrap_or(0)) else {
+                break;
+            };
+            self.data_bytes -= oldest.bytes.len();
+            dropped += 1;
+        }
+        self.append(frame);
+        dropped
+    }
+
+    /// Takes away what waits of a subject, likewise.
+    fn remove_subject(&mut self, subject: &Channel) -> usize {
+        self.remove(|frame| frame.subject == *subject)
+    }
+
+    fn remove(&mut self, is_meant: impl Fn(&Frame) -> bool) -> usize {
         let keep_front = self.front_written > 0;
         let before = self.data.len();
         let mut index = 0;
         let mut removed_bytes = 0;
         self.data.retain(|frame| {
-            let keep = (index == 0 && keep_front) || frame.channel != *channel;
+            let keep = (index == 0 && keep_front) || !is_meant(frame);
             index += 1;
             if !keep {
                 removed_bytes += frame.bytes.len();
@@ -261,6 +294,7 @@ mod tests {
     fn frame(channel: &str, size: usize, fill: u8) -> Arc<Frame> {
         Arc::new(Frame {
             channel: Channel::new(channel),
+            subject: Channel::new(channel),
             bytes: vec![fill; size].into_boxed_slice(),
         })
     }
@@ -341,6 +375,25 @@ mod tests {
         let kept = content(&queue);
         assert_eq!(kept[kept.len() - 1], 49);
         assert_eq!(kept[kept.len() - 31], 49);
+    }
+
+    #[test]
+    fn the_oldest_of_the_subject_goes_first_and_then_the_oldest_of_all() {
+        let mut queue = SendQueue::default();
+        let mut push = |channel, fill| queue.push_latest(&frame(channel, 1, fill), 3, 100);
+        assert_eq!([push("a", 1), push("b", 2), push("a", 3)], [0, 0, 0]);
+        // Of its own subject, not of the oldest.
+        assert_eq!(push("b", 4), 1);
+        // Of none of its own: of all.
+        assert_eq!(push("c", 5), 1);
+        assert_eq!(content(&queue), [3, 4, 5]);
+        // As many as its bytes need, and always the newest.
+        assert_eq!(queue.push_latest(&frame("d", 99, 6), 3, 100), 2);
+        assert_eq!(queue.push_latest(&frame("d", 500, 7), 3, 100), 2);
+        assert_eq!(queue.bytes(), 500);
+        queue.written(1);
+        assert_eq!(queue.push_latest(&frame("d", 1, 8), 1, 100), 0);
+        assert_eq!(queue.bytes(), 500);
     }
 
     #[test]

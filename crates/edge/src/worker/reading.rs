@@ -3,6 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
+use protocol::dialect::Dialect;
 use websocket::{Event, OpCode};
 
 use super::connection::Stage;
@@ -103,24 +104,28 @@ impl Worker {
             let Some(connection) = self.connections.get_mut(slot) else {
                 break;
             };
-            let limits = match (&connection.stratix, &self.live.relay) {
-                (Some(_), Some(relay)) => &relay.websocket,
+            let dialect = connection.flavor.dialect;
+            let limits = match (dialect, &self.live.relay, &self.live.live_data) {
+                (Dialect::Stratix, Some(relay), _) => &relay.websocket,
+                (Dialect::Live { .. }, _, Some(live)) => &live.websocket,
                 _ => &self.live.websocket.limits,
             };
             match connection.decoder.decode(limits, &mut inflater, bytes) {
                 Ok((used, event)) => {
                     match event {
                         Some(Event::Message { binary, payload })
-                            if connection.stage == Stage::Open && connection.stratix.is_some() =>
+                            if connection.stage == Stage::Open =>
                         {
                             self.tally.messages_received += 1;
-                            self.stratix_message(slot, binary, payload);
-                        }
-                        Some(Event::Message { payload, .. }) if connection.stage == Stage::Open => {
-                            self.tally.messages_received += 1;
-                            let cx = context(&self.live, self.now);
-                            connection.session.frame(cx, payload, &mut self.outputs);
-                            self.drive(slot);
+                            match dialect {
+                                Dialect::Centrifuge => {
+                                    let cx = context(&self.live, self.now);
+                                    connection.session.frame(cx, payload, &mut self.outputs);
+                                    self.drive(slot);
+                                }
+                                Dialect::Stratix => self.stratix_message(slot, binary, payload),
+                                Dialect::Live { .. } => self.live_message(slot, binary, payload),
+                            }
                         }
                         // A connection that is closing listens no more.
                         Some(Event::Message { .. }) | None => {}

@@ -11,6 +11,7 @@ use super::Worker;
 use super::inbox::Mail;
 use super::slab::Key;
 use crate::gate::Kind;
+use crate::live::UNSENT_FLAG;
 
 impl Worker {
     /// Answers a request, or sees to it that an answer comes by mail.
@@ -168,9 +169,14 @@ impl Worker {
             return false;
         }
         connection.is_registered = true;
+        let unsent_max = self.live.websocket.unsent_max;
+        let is_bounded = || (self.live.flags)(UNSENT_FLAG, &identity.user).unwrap_or(true);
+        if unsent_max > 0 && is_bounded() {
+            connection.link.bound_unsent(unsent_max);
+        }
         let user = identity.user.clone();
         let client = connection.session.client();
-        let arrival = connection.stratix.as_ref().map(|own| own.arrival);
+        let arrival = connection.stratix().map(|own| own.arrival);
         self.users.add(&self.connections, slot, &user);
         if single_connection {
             self.registers.disconnect_others(&user, client);

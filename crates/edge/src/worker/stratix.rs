@@ -12,8 +12,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use protocol::code::{Disconnect, ErrorCode};
+use protocol::dialect::Dialect;
 use protocol::session::{SubscribeAsk, Via};
-use protocol::settings::{ResolvedOptions, SlowClientPolicy};
+use protocol::settings::{ChannelOptions, RecoveryMode, ResolvedOptions, SlowClientPolicy};
 use protocol::stratix::{
     self, Assembled, ChunkProblem, Chunks, Frame, History, Inbound, Kind, Message, Priority,
 };
@@ -72,7 +73,7 @@ impl Worker {
         let Some(client) = user(connection) else {
             return;
         };
-        let Some(own) = &mut connection.stratix else {
+        let Some(own) = connection.stratix_mut() else {
             return;
         };
         own.is_counted = true;
@@ -94,7 +95,7 @@ impl Worker {
 
     /// Counts a client of the dialect out.
     pub(super) fn stratix_went(&self, connection: &Connection) {
-        if let (Some(own), Some(relay)) = (&connection.stratix, &self.relay)
+        if let (Some(own), Some(relay)) = (connection.stratix(), &self.relay)
             && own.is_counted
             && let Some(client) = user(connection)
         {
@@ -363,27 +364,41 @@ impl Worker {
         self.mark_dirty(slot);
     }
 
-    /// What the dialect's contract asks of a subscription: answers to a slow client are
-    /// dropped, oldest first, and it counts no positions.
+    /// What a dialect's contract asks of a subscription: nobody counts positions; for a
+    /// slow client of the relay the oldest answers are dropped, for one of live data the
+    /// latest of each subject is kept.
     pub(super) fn adapt(&self, slot: u32, ask: &mut SubscribeAsk) {
-        let speaks_it = self
+        let dialect = self
             .connections
             .get(slot)
-            .is_some_and(|connection| connection.stratix.is_some());
-        if speaks_it {
-            let mut options = ask.options.options.clone();
-            options.slow_client = SlowClientPolicy::DropOldest;
-            ask.options = Arc::new(ResolvedOptions {
-                options,
-                regex: ask.options.regex.clone(),
-            });
-            ask.positioned = false;
-            ask.recover = None;
-        }
+            .map(|connection| connection.flavor.dialect);
+        let policy = match dialect {
+            Some(Dialect::Stratix) => {
+                ask.recover = None;
+                SlowClientPolicy::DropOldest
+            }
+            Some(Dialect::Live { .. }) => {
+                // The latest is told with a subscription, but nobody names a position.
+                ask.recover = ask
+                    .recover
+                    .take_if(|recover| recover.mode == RecoveryMode::Cache);
+                ask.join_leave_pushes = false;
+                SlowClientPolicy::Conflate
+            }
+            Some(Dialect::Centrifuge) | None => return,
+        };
+        ask.positioned = false;
+        ask.options = Arc::new(ResolvedOptions {
+            options: ChannelOptions {
+                slow_client: policy,
+                ..ask.options.options.clone()
+            },
+            regex: ask.options.regex.clone(),
+        });
     }
 
     fn stratix(&mut self, slot: u32) -> Option<&mut Stratix> {
-        self.connections.get_mut(slot)?.stratix.as_deref_mut()
+        self.connections.get_mut(slot)?.stratix_mut()
     }
 
     fn note_invalid(&self) {

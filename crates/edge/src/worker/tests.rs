@@ -154,7 +154,7 @@ fn an_http_client_that_left_early_leaves_nothing_behind() {
         },
         transport: Transport::Emulated { session: 1 },
         verified: Some(claims("ann")),
-        stratix: None,
+        own: None,
         deflate: None,
         early: Bytes::from_static(br#"{"id":1,"connect":{}}"#),
         address: Ipv4Addr::LOCALHOST.into(),
@@ -255,7 +255,7 @@ impl Bench {
         let entered = runtime.enter();
         let fleet = Fleet::start(Crew {
             relay: None,
-            bus: Arc::clone(&bus),
+            bus: bus::Bus::Memory(Arc::clone(&bus)),
             current: Arc::clone(&current),
             fixed: Fixed {
                 workers: 1,
@@ -321,7 +321,7 @@ impl Bench {
             },
             transport: Transport::WebSocket,
             verified: Some(claims(user)),
-            stratix: None,
+            own: None,
             deflate: None,
             early: Bytes::new(),
             address: Ipv4Addr::LOCALHOST.into(),
@@ -388,6 +388,7 @@ fn live() -> Live {
             http2: None,
         },
         relay: None,
+        live_data: None,
         session: Settings {
             stratix_pulse: protocol::dialect::Pulse {
                 interval: Duration::from_secs(30),
@@ -415,11 +416,13 @@ fn live() -> Live {
             write_timeout: Duration::from_secs(1),
             control_frame_rate: 0,
             control_frame_burst: 0,
+            unsent_max: 0,
         },
         http_stream_body_max: None,
         sse_body_max: None,
         emulation_body_max: 0,
         verifier: Arc::new(verifier),
+        flags: Arc::new(|_, _| None),
         demo: None,
     }
 }

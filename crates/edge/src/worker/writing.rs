@@ -5,12 +5,14 @@ use std::sync::Arc;
 use bus::Message;
 use protocol::channel::Channel;
 use protocol::code::Disconnect;
+use protocol::dialect::Dialect;
 use protocol::message::Reply;
 use protocol::session::{Operation, SubscribeAsk};
 use protocol::settings::SlowClientPolicy;
 use router::{Delivered, Frame, Receiver, Router, WrapError};
 
-use super::connection::{Connection, Stage};
+use super::connection::{Connection, Own, Stage};
+use super::live_dialect::Rules;
 use super::queue::{Queued, SpareQueues};
 use super::slab::Slab;
 use super::{Worker, context};
@@ -43,6 +45,7 @@ impl Worker {
             spare: &mut self.spare_queues,
             tally: &mut self.tally,
             limit,
+            live_rules: Rules::of(self.live.live_data.as_ref()),
             now_ms: self.now.mono_ms,
             messages_max: self.live.relay.as_ref().map_or(1, |relay| relay.queue),
             slow_patience_ms,
@@ -81,6 +84,9 @@ impl Worker {
             return;
         };
         let flavor = connection.flavor;
+        if let Dialect::Live { envelope } = flavor.dialect {
+            return self.live_reply(slot, envelope, reply);
+        }
         self.scratch.clear();
         if protocol::codec::encode_reply(flavor.encoding, reply, &mut self.scratch).is_err() {
             return self.end_session(slot, Disconnect::INAPPROPRIATE_PROTOCOL);
@@ -188,8 +194,10 @@ impl Worker {
         if is_done && let Some(mut queue) = connection.queue.take() {
             queue.trim();
             self.spare_queues.keep(queue);
-            if let Some(own) = &mut connection.stratix {
-                own.slow_since_ms = 0;
+            match connection.own.as_deref_mut() {
+                Some(Own::Stratix(own)) => own.slow_since_ms = 0,
+                Some(Own::Live(own)) => own.has_caught_up(),
+                None => {}
             }
         }
         match connection.stage {
@@ -220,7 +228,7 @@ impl Worker {
 /// The seed's line (`contracts`: relay 1.8), for clients of the relay that were not about to
 /// go anyhow.
 fn log_write_error(connection: &Connection, error: &std::io::Error) {
-    if connection.stratix.is_some()
+    if connection.stratix().is_some()
         && connection.stage == Stage::Open
         && let Some(identity) = connection.session.identity()
     {
@@ -235,6 +243,7 @@ struct Spread<'a> {
     spare: &'a mut SpareQueues,
     tally: &'a mut Tally,
     limit: usize,
+    live_rules: Rules,
     now_ms: u64,
     /// Most messages that wait for a client of the relay.
     messages_max: usize,
@@ -254,9 +263,18 @@ impl Receiver for Spread<'_> {
             return;
         }
         let queue = self.spare.fill(&mut connection.queue);
+        let own = connection.own.as_deref_mut();
+        if let Some(own) = Own::live_mut(own) {
+            match own.queue(queue, frame, self.live_rules, self.now_ms, self.tally) {
+                Ok(()) => mark(connection, slot, self.dirty),
+                Err(disconnect) => self.ended.push((slot, disconnect)),
+            }
+            return;
+        }
+        let mut own = Own::stratix_mut(connection.own.as_deref_mut());
         let mut limit = self.limit;
         let mut surplus = 0;
-        if connection.stratix.is_some() {
+        if own.is_some() {
             // Its messages may be larger than a queue: one at least always fits.
             limit = limit.max(queue.control_bytes() + frame.bytes.len());
             surplus = queue.drop_to(self.messages_max.saturating_sub(1));
@@ -273,7 +291,7 @@ impl Receiver for Spread<'_> {
             Queued::Conflated { dropped } => self.tally.dropped_conflated += dropped as u64,
             Queued::Dropped { channels, dropped } => {
                 self.tally.dropped_oldest += dropped as u64;
-                if let Some(own) = &mut connection.stratix {
+                if let Some(own) = &mut own {
                     self.answers_dropped += (dropped + surplus) as u64;
                     if own.slow_since_ms == 0 {
                         own.slow_since_ms = self.now_ms;
