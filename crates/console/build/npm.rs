@@ -103,7 +103,7 @@ fn sources(root: &Path) -> io::Result<Vec<PathBuf>> {
         for entry in entries {
             let path = entry?.path();
             let last = path.file_name().unwrap_or_default().to_string_lossy();
-            if last.starts_with('.') || NOT_SOURCES.contains(&&*last) {
+            if last.starts_with('.') || NOT_SOURCES.iter().any(|name| last.starts_with(name)) {
                 continue;
             }
             println!("cargo::rerun-if-changed={}", path.display());
@@ -227,7 +227,7 @@ fn npm(
     }
 }
 
-/// The end of a log, on one line.
+/// The lines of a log in which npm says what is wrong, or else its last ones, as one line.
 fn last_words(log: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(log)?.read_to_string(&mut text)?;
@@ -236,23 +236,37 @@ fn last_words(log: &Path) -> io::Result<String> {
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .collect();
+    let errors: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("npm error "))
+        .take(LINES)
+        .collect();
+    if !errors.is_empty() && !lines.iter().any(|line| line.contains("Lifecycle script")) {
+        return Ok(errors.join(" | "));
+    }
+    let lines: Vec<&str> = lines
+        .into_iter()
+        .filter(|line| !line.starts_with("npm error"))
+        .collect();
     let from = lines.len().saturating_sub(LINES);
     Ok(lines.get(from..).unwrap_or_default().join(" | "))
 }
 
 /// Where the copy is: in the target folder, or in `OUT_DIR` if that can't be told.
 fn shop(out: &Path) -> PathBuf {
-    let target = out
-        .ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    let is_target = |folder: &&Path| {
+        let has = |mark: &str| folder.join(mark).is_file();
+        has("CACHEDIR.TAG") || has(".rustc_info.json")
+    };
+    let target = out.ancestors().find(is_target);
     target.unwrap_or(out).join("console-npm")
 }
 
 /// In the order in which they are built.
 const PACKAGES: [&str; 2] = ["sdk/typescript", "console"];
 
-/// What their folders hold that no build reads.
-const NOT_SOURCES: [&str; 6] = ["node_modules", "dist", "gen", "test", "tests", "coverage"];
+/// How names of what no build reads begin.
+const NOT_SOURCES: [&str; 4] = ["node_modules", "dist", "test", "coverage"];
 
 const NPM: &str = if cfg!(windows) { "npm.cmd" } else { "npm" };
 

@@ -33,12 +33,16 @@ pub struct Asset {
 
 /// Finds the file of a path, which is what follows `/market/` or `/console/`.
 ///
-/// The empty path is the page itself. The console's own routes are pages too: below it,
-/// whatever is no file is its page, unless it is written like the name of one.
+/// The empty path is the page itself. The console's own routes are its page too
+/// (`channels/some.name`), and only what is written like the name of a file of ours and is
+/// none (`assets/x`, `x.js`) is not there.
 pub fn find(face: Face, path: &str) -> Option<Asset> {
     let path = path.trim_start_matches('/');
     let exact = file(face, if path.is_empty() { INDEX } else { path });
-    let is_route = || face == Face::Console && !path.starts_with("assets/") && !path.contains('.');
+    let is_route = || {
+        let is_name = path.starts_with("assets/") || (!path.contains('/') && path.contains('.'));
+        face == Face::Console && !is_name
+    };
     exact.or_else(|| is_route().then(|| file(face, INDEX)).flatten())
 }
 
