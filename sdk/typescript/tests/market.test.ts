@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { create, toBinary } from '@bufbuild/protobuf';
 
 import { FeatureFlagsSchema, SnapshotBatchSchema, TickBatchSchema } from '../src/contracts.js';
-import { featureFlags } from '../src/flags.js';
+import { featureFlags, share } from '../src/flags.js';
 import { market, type MarketBook, type MarketFrame, type Quote } from '../src/market.js';
 import { FakeBrowser, settle, text, type FakeConnection, type Tab } from './fakes.js';
 
@@ -192,4 +192,18 @@ test('flags follow the channel, and an older state does not replace a newer one'
   await send(1n, false);
   assert.deepEqual([flags.on('canary'), flags.get().version], [true, 2]);
   assert.equal(flags.on('toString'), false);
+});
+
+test('a user has the place within a flag that the contract says, and is in the part below the percentage', async () => {
+  const places = [['canary', 'ann', 78], ['canary', 'bob', 87], ['new-table', 'ann', 98], ['canary', '', 92], ['größe', 'zoë', 95]] as const;
+  for (const [name, user, place] of places) assert.equal(share(name, user), place, `${name} ${user}`);
+
+  const browser = new FakeBrowser();
+  const { client } = browser.tab('a');
+  const [ann, bob] = [featureFlags(client, { user: 'ann' }), featureFlags(client, { user: 'bob' })];
+  await settle();
+  const data = toBinary(FeatureFlagsSchema, create(FeatureFlagsSchema, { version: 1n, rollouts: { canary: 80 } }));
+  browser.gateway.open[0]!.subscriptions.get('xy.flags')!.events.publication({ channel: 'xy.flags', data });
+  await settle();
+  assert.deepEqual([ann.on('canary'), bob.on('canary'), ann.on('toString')], [true, false, false]);
 });
