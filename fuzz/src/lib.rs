@@ -10,6 +10,8 @@ pub mod auth;
 pub mod config;
 pub mod edge;
 pub mod http;
+pub mod live;
+pub mod market;
 pub mod outbox;
 pub mod protocol;
 pub mod proxy;
@@ -37,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     ("tokens", auth::tokens),
     ("stratix_text", stratix::text),
     ("stratix_binary", stratix::binary),
+    ("live_inbound", live::inbound),
     ("message_signatures", auth::message_signatures),
     ("outbox_envelope", outbox::envelope),
     ("outbox_note", outbox::note),
@@ -53,4 +56,6 @@ pub const TARGETS: &[Target] = &[
     ("http_request", http::request),
     ("http_response", http::response),
     ("http_body", http::body),
+    ("market_source", market::source),
+    ("market_restore", market::restore),
 ];

@@ -14,9 +14,11 @@ use crate::aggregator::{Grouping, GroupingError, Limits};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Runs the aggregator within this process. `tidegate market` runs it alone, whatever this
-    /// says. Of one group there must be one aggregator only: each numbers its batches.
-    pub enabled: bool,
+    /// Runs the aggregator within this process. Unset means: on in the demo while the bus is
+    /// within the process. `tidegate market` runs it alone, whatever this says. Of one group
+    /// there must be one aggregator only: each numbers its batches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
     /// Name of this aggregator in its health messages.
     pub instance: String,
     /// Where ticks come from.
@@ -122,7 +124,7 @@ pub enum SettingsError {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            enabled: false,
+            enabled: None,
             instance: "market".to_owned(),
             source: Source::default(),
             generator: GeneratorSettings::default(),
@@ -158,6 +160,11 @@ impl Default for SubjectSettings {
 }
 
 impl Settings {
+    /// Whether it runs within the gateway's process.
+    pub fn is_on(&self) -> bool {
+        self.enabled == Some(true)
+    }
+
     /// Says what is wrong, if something is; [`crate::run`] checks the same.
     pub fn check(&self) -> Result<(), SettingsError> {
         self.grouping()?;
