@@ -12,6 +12,7 @@ use protocol::channel::Channel;
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
+use crate::nats::NatsRequests;
 use crate::{Bus, BusError, Message, Position, Sink, SinkId};
 
 /// A message of a channel that has one publisher, which numbers it itself.
@@ -47,8 +48,13 @@ pub(crate) struct TapSink {
 
 /// Questions to the subjects that a pattern covers, as they come. Dropping it ends that.
 #[derive(Debug)]
-pub struct Requests {
-    pub(crate) queue: mpsc::Receiver<Asked>,
+pub struct Requests(pub(crate) Questions);
+
+/// Where questions come from.
+#[derive(Debug)]
+pub(crate) enum Questions {
+    Here(mpsc::Receiver<Asked>),
+    Nats(NatsRequests),
 }
 
 /// A question that waits for its answer. Dropped without one, it counts as refused.
@@ -65,9 +71,10 @@ pub struct Asked {
 pub(crate) enum Reply {
     Here(oneshot::Sender<Result<Bytes, BusError>>),
     /// Called with the answer, or with why there is none.
-    #[expect(dead_code, reason = "made by the bus over NATS")]
-    There(Box<dyn FnOnce(Result<Bytes, String>) + Send>),
+    There(Option<Respond>),
 }
+
+pub(crate) type Respond = Box<dyn FnOnce(Result<Bytes, String>) + Send>;
 
 impl Tap {
     pub(crate) fn new(
@@ -136,29 +143,45 @@ impl Sink for TapSink {
 impl Requests {
     /// The next question; safe to cancel. `None` once the bus is gone.
     pub async fn next(&mut self) -> Option<Asked> {
-        self.queue.recv().await
+        match &mut self.0 {
+            Questions::Here(queue) => queue.recv().await,
+            Questions::Nats(questions) => questions.next().await,
+        }
     }
 }
 
 impl Asked {
     /// Answers.
-    pub fn respond(self, answer: Bytes) {
-        match self.reply {
+    pub fn respond(mut self, answer: Bytes) {
+        match std::mem::replace(&mut self.reply, Reply::There(None)) {
             // Whoever asked may have given up.
             Reply::Here(sender) => drop(sender.send(Ok(answer))),
-            Reply::There(send) => send(Ok(answer)),
+            Reply::There(Some(send)) => send(Ok(answer)),
+            Reply::There(None) => {}
         }
     }
 
     /// Says that there is no answer, and why; who asked gets [`BusError::Refused`].
-    pub fn refuse(self, why: &str) {
-        match self.reply {
+    pub fn refuse(mut self, why: &str) {
+        self.refuse_with(why);
+    }
+
+    fn refuse_with(&mut self, why: &str) {
+        match std::mem::replace(&mut self.reply, Reply::There(None)) {
             Reply::Here(sender) => {
                 debug!(subject = %self.subject, why, "request refused");
                 drop(sender.send(Err(BusError::Refused)));
             }
-            Reply::There(send) => send(Err(why.to_owned())),
+            Reply::There(Some(send)) => send(Err(why.to_owned())),
+            // Answered before.
+            Reply::There(None) => {}
         }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.refuse_with("no answer");
     }
 }
 

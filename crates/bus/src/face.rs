@@ -16,10 +16,11 @@ use protocol::message::ClientInfo;
 use protocol::subject::Pattern;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::apps::{Asked, Reply, TapSink};
+use crate::apps::{Asked, Questions, Reply, TapSink};
 use crate::{
-    BusError, Emit, History, HistoryPolicy, HistoryQuery, MemoryBus, Message, Now, PresenceStats,
-    Publish, Published, Requests, Sink, SinkId, Stats, Tap,
+    BusError, Emit, History, HistoryPolicy, HistoryQuery, Keep, Kept, MemoryBus, Message, NatsBus,
+    NatsStats, Now, PresenceStats, Publish, Published, Requests, Sink, SinkId, Stats, Tap, Told,
+    WatchKept,
 };
 
 /// The bus of this process. Clones share it.
@@ -27,6 +28,8 @@ use crate::{
 pub enum Bus {
     /// Within the process.
     Memory(Arc<MemoryBus>),
+    /// All gateways on one NATS.
+    Nats(Arc<NatsBus>),
 }
 
 /// The answer to a question, now or later. What comes later has its own deadline.
@@ -43,6 +46,7 @@ impl Bus {
     pub fn attach(&self, sink: Arc<dyn Sink>) -> SinkId {
         match self {
             Self::Memory(bus) => bus.attach(sink),
+            Self::Nats(bus) => bus.attach(sink),
         }
     }
 
@@ -50,6 +54,7 @@ impl Bus {
     pub fn detach(&self, sink: SinkId) {
         match self {
             Self::Memory(bus) => bus.detach(sink),
+            Self::Nats(bus) => bus.detach(sink),
         }
     }
 
@@ -57,6 +62,7 @@ impl Bus {
     pub fn is_remote(&self) -> bool {
         match self {
             Self::Memory(_) => false,
+            Self::Nats(_) => true,
         }
     }
 
@@ -65,6 +71,7 @@ impl Bus {
     pub fn subscribe(&self, sink: SinkId, channel: &Channel) -> Answer<Result<(), BusError>> {
         match self {
             Self::Memory(bus) => Answer::Now(bus.subscribe(sink, channel)),
+            Self::Nats(bus) => bus.subscribe(sink, channel),
         }
     }
 
@@ -72,6 +79,7 @@ impl Bus {
     pub fn unsubscribe(&self, sink: SinkId, channel: &Channel) {
         match self {
             Self::Memory(bus) => bus.unsubscribe(sink, channel),
+            Self::Nats(bus) => bus.unsubscribe(sink, channel),
         }
     }
 
@@ -84,6 +92,7 @@ impl Bus {
     ) -> Answer<Result<(), BusError>> {
         match self {
             Self::Memory(bus) => Answer::Now(bus.subscribe_pattern(sink, pattern)),
+            Self::Nats(bus) => bus.subscribe_pattern(sink, pattern),
         }
     }
 
@@ -91,6 +100,7 @@ impl Bus {
     pub fn unsubscribe_pattern(&self, sink: SinkId, pattern: &Pattern) {
         match self {
             Self::Memory(bus) => bus.unsubscribe_pattern(sink, pattern),
+            Self::Nats(bus) => bus.unsubscribe_pattern(sink, pattern),
         }
     }
 
@@ -98,6 +108,7 @@ impl Bus {
     pub fn publish(&self, now: Now, publish: Publish) -> Answer<Result<Published, BusError>> {
         match self {
             Self::Memory(bus) => Answer::Now(bus.publish(now, publish)),
+            Self::Nats(bus) => bus.publish(now, publish),
         }
     }
 
@@ -105,6 +116,7 @@ impl Bus {
     pub fn publish_join(&self, channel: &Channel, info: Arc<ClientInfo>) {
         match self {
             Self::Memory(bus) => bus.publish_join(channel, info),
+            Self::Nats(bus) => bus.publish_join(channel, info),
         }
     }
 
@@ -112,6 +124,7 @@ impl Bus {
     pub fn publish_leave(&self, channel: &Channel, info: Arc<ClientInfo>) {
         match self {
             Self::Memory(bus) => bus.publish_leave(channel, info),
+            Self::Nats(bus) => bus.publish_leave(channel, info),
         }
     }
 
@@ -125,6 +138,7 @@ impl Bus {
     ) -> Answer<Result<History, BusError>> {
         match self {
             Self::Memory(bus) => Answer::Now(bus.history(now, channel, policy, query)),
+            Self::Nats(bus) => bus.history(now, channel, policy, query),
         }
     }
 
@@ -135,6 +149,7 @@ impl Bus {
                 bus.remove_history(channel);
                 Answer::Now(Ok(()))
             }
+            Self::Nats(bus) => bus.remove_history(channel),
         }
     }
 
@@ -146,6 +161,7 @@ impl Bus {
     ) -> Answer<Result<(), BusError>> {
         match self {
             Self::Memory(bus) => Answer::Now(bus.presence_add(channel, info)),
+            Self::Nats(bus) => bus.presence_add(channel, info),
         }
     }
 
@@ -153,6 +169,7 @@ impl Bus {
     pub fn presence_remove(&self, channel: &Channel, client: &str) {
         match self {
             Self::Memory(bus) => bus.presence_remove(channel, client),
+            Self::Nats(bus) => bus.presence_remove(channel, client),
         }
     }
 
@@ -160,6 +177,7 @@ impl Bus {
     pub fn presence(&self, channel: &Channel) -> Answer<Result<Vec<Arc<ClientInfo>>, BusError>> {
         match self {
             Self::Memory(bus) => Answer::Now(Ok(bus.presence(channel))),
+            Self::Nats(bus) => bus.presence(channel),
         }
     }
 
@@ -167,6 +185,7 @@ impl Bus {
     pub fn presence_stats(&self, channel: &Channel) -> Answer<Result<PresenceStats, BusError>> {
         match self {
             Self::Memory(bus) => Answer::Now(Ok(bus.presence_stats(channel))),
+            Self::Nats(bus) => bus.presence_stats(channel),
         }
     }
 
@@ -188,18 +207,24 @@ impl Bus {
     pub fn emit(&self, now: Now, emit: Emit) -> Result<(), BusError> {
         match self {
             Self::Memory(bus) => bus.emit(now, emit),
+            Self::Nats(bus) => bus.emit(now, emit),
         }
     }
 
     /// Takes requests for the subjects that the pattern covers. What comes while
-    /// `capacity` of them wait is refused as busy. Of several that answer the same, each
+    /// `capacity` of them wait is refused as busy; over NATS, while as many wait as its
+    /// client has room for, it is lost. Of several that answer the same, each
     /// request gets to one.
     pub fn serve(&self, pattern: &Pattern, capacity: usize) -> Answer<Result<Requests, BusError>> {
         match self {
             Self::Memory(bus) => {
                 let (sender, queue) = mpsc::channel(capacity.max(1));
                 let offered = bus.offer(pattern, sender);
-                Answer::Now(offered.map(|()| Requests { queue }))
+                Answer::Now(offered.map(|()| Requests(Questions::Here(queue))))
+            }
+            Self::Nats(bus) => {
+                let serving = bus.serve(pattern);
+                serving.map(|serving| serving.map(|own| Requests(Questions::Nats(own))))
             }
         }
     }
@@ -235,6 +260,7 @@ impl Bus {
                     }
                 }))
             }
+            Self::Nats(bus) => bus.request(subject, data, within),
         }
     }
 
@@ -242,6 +268,64 @@ impl Bus {
     pub fn latest(&self, pattern: &Pattern) -> Answer<Result<Vec<Arc<Message>>, BusError>> {
         match self {
             Self::Memory(bus) => Answer::Now(Ok(bus.latest(pattern))),
+            Self::Nats(bus) => bus.latest(pattern),
+        }
+    }
+
+    /// Tells all other gateways of the cluster something; `kind` says what about.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::Busy`], [`BusError::LimitExceeded`] if it is too large.
+    pub fn tell_all(&self, kind: &str, body: Bytes) -> Result<(), BusError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Nats(bus) => bus.tell_all(kind, body),
+        }
+    }
+
+    /// Listens to what other gateways tell all.
+    pub fn told(&self) -> Answer<Result<Told, BusError>> {
+        match self {
+            Self::Memory(_) => Answer::Now(Ok(Told(None))),
+            Self::Nats(bus) => bus.told(),
+        }
+    }
+
+    /// Keeps or forgets a piece of state for all gateways; the answer is its revision, 0
+    /// on a bus in memory, which keeps none. Meant for little: it is all read at starts.
+    ///
+    /// # Errors
+    ///
+    /// When answered: [`BusError::Outdated`] if [`Keep::after`] does not hold.
+    pub fn keep(&self, keep: Keep) -> Answer<Result<u64, BusError>> {
+        match self {
+            Self::Memory(_) => Answer::Now(Ok(0)),
+            Self::Nats(bus) => bus.keep(keep),
+        }
+    }
+
+    /// The state that is kept below a key (`a` has `a.b` below it, not itself).
+    pub fn kept(&self, below: &str) -> Answer<Result<Vec<Kept>, BusError>> {
+        match self {
+            Self::Memory(_) => Answer::Now(Ok(Vec::new())),
+            Self::Nats(bus) => bus.kept(below),
+        }
+    }
+
+    /// Listens to the state below a key: first what is there, then what changes.
+    pub fn watch_kept(&self, below: &str) -> Answer<Result<WatchKept, BusError>> {
+        match self {
+            Self::Memory(_) => Answer::Now(Ok(WatchKept(None))),
+            Self::Nats(bus) => bus.watch_kept(below),
+        }
+    }
+
+    /// Counts for metrics of NATS, if it is used.
+    pub fn nats_stats(&self) -> Option<NatsStats> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Nats(bus) => Some(bus.nats_stats()),
         }
     }
 
@@ -249,6 +333,7 @@ impl Bus {
     pub fn sweep(&self, now: Now) {
         match self {
             Self::Memory(bus) => bus.sweep(now),
+            Self::Nats(bus) => bus.sweep(now),
         }
     }
 
@@ -256,6 +341,7 @@ impl Bus {
     pub fn stats(&self) -> Stats {
         match self {
             Self::Memory(bus) => bus.stats(),
+            Self::Nats(bus) => bus.stats(),
         }
     }
 }

@@ -18,10 +18,12 @@
 //!   happens at it.
 //!
 //! [`MemoryBus`] does no I/O and reads no clock: [`Now`] is an argument.
+//! [`NatsBus`] is the bus of all gateways on one NATS; what it does otherwise stands there.
 //! [`NatsConnection`] is the process's one connection to NATS.
 #![warn(missing_docs)]
 
 mod apps;
+mod cluster;
 mod face;
 mod memory;
 mod message;
@@ -29,10 +31,14 @@ mod nats;
 mod position;
 
 pub use apps::{Asked, Emit, Requests, Tap};
+pub use cluster::{Keep, Kept, Told, WatchKept, Word};
 pub use face::{Answer, Bus};
 pub use memory::{MemoryBus, MemoryConfig, SinkId, Stats};
 pub use message::{Kind, Message, Publication};
-pub use nats::{NatsConfig, NatsConnection, NatsCredentials, NatsError, NatsState};
+pub use nats::{
+    LATENCY_BOUNDS_MS, NatsBus, NatsBusConfig, NatsBusError, NatsConfig, NatsConnection,
+    NatsCredentials, NatsError, NatsState, NatsStats, StreamConfig, StreamStorage,
+};
 pub use position::{Epoch, Position};
 /// The moment of a call: `mono_ms` decides what has expired, `unix_ms` dates publications.
 pub use protocol::session::Now;
@@ -159,7 +165,8 @@ pub enum HistoryLimit {
 pub struct History {
     /// In the order asked for. All of kind [`Kind::Publication`] and with a position.
     pub publications: Vec<Arc<Message>>,
-    /// Lowest offset that the stream still holds; one beyond the top if it holds none.
+    /// Lowest offset that the stream still holds; one beyond the top if it holds none. Where
+    /// the position alone was asked for it may be too high.
     pub first: u64,
     /// Epoch of the stream and offset of its last publication, 0 before the first.
     pub top: Position,
@@ -208,6 +215,9 @@ pub enum BusError {
     /// The servers behind the bus do not allow it to us.
     #[error("bus does not allow this subject")]
     Denied,
+    /// What is to be replaced is no longer what it was.
+    #[error("revision is outdated")]
+    Outdated,
     /// The sink was never attached, or is detached.
     #[error("sink is not attached")]
     SinkDetached,

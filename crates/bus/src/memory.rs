@@ -36,7 +36,7 @@ use self::emitted::Emitted;
 use self::entry::Entry;
 use self::limits::Limits;
 use self::patterns::Patterns;
-use self::registry::Registry;
+use self::registry::{Attached, Registry};
 use self::services::Services;
 use self::stream::Version;
 use crate::apps::Asked;
@@ -341,36 +341,40 @@ impl MemoryBus {
             sent.top = position;
             sent.last = keep.then(|| Arc::clone(&message));
         }
-        self.spread_to(channels, totals, &message);
+        totals.published += 1;
+        let entry = channels.get(message.channel.as_str());
+        let mut covering = self.patterns.covering(message.channel.as_str());
+        covering.retain(|sink| !entry.is_some_and(|entry| entry.is_subscribed(sink.id)));
+        let subscribed = entry.map_or(&[][..], |entry| &entry.sinks);
+        totals.undelivered += deliver(subscribed, &message) + deliver(&covering, &message);
         Ok(())
     }
 
-    /// Hands a message that was numbered elsewhere to the channel's sinks, and a
-    /// publication to those of patterns. A sink without room does not get it, which is
-    /// counted.
-    pub fn spread(&self, message: &Arc<Message>) {
+    /// Hands a message from elsewhere to the channel's own subscribers. One without room
+    /// does not get it, which is counted.
+    pub(crate) fn spread_to_subscribed(&self, message: &Arc<Message>) {
         let Shard {
             channels, totals, ..
         } = &mut *self.shard(&message.channel);
-        self.spread_to(channels, totals, message);
+        if let Some(entry) = channels.get(message.channel.as_str()) {
+            totals.published += u64::from(message.publication().is_some());
+            totals.undelivered += deliver(&entry.sinks, message);
+        }
     }
 
-    fn spread_to(&self, channels: &Channels, totals: &mut Totals, message: &Arc<Message>) {
+    /// Hands a publication from elsewhere to the sinks whose patterns cover the channel
+    /// and that do not subscribe to it besides.
+    pub(crate) fn spread_to_patterns(&self, message: &Arc<Message>) {
+        if message.publication().is_none() {
+            return;
+        }
+        let Shard {
+            channels, totals, ..
+        } = &mut *self.shard(&message.channel);
         let entry = channels.get(message.channel.as_str());
-        let subscribed = entry.map_or(&[][..], |entry| &entry.sinks);
-        let mut covering = Vec::new();
-        if message.publication().is_some() {
-            totals.published += 1;
-            covering = self.patterns.covering(message.channel.as_str());
-            covering.retain(|sink| !entry.is_some_and(|entry| entry.is_subscribed(sink.id)));
-        }
-        for attached in subscribed.iter().chain(&covering) {
-            if attached.sink.has_room() {
-                attached.sink.deliver(Arc::clone(message));
-            } else {
-                totals.undelivered += 1;
-            }
-        }
+        let mut covering = self.patterns.covering(message.channel.as_str());
+        covering.retain(|sink| !entry.is_some_and(|entry| entry.is_subscribed(sink.id)));
+        totals.undelivered += deliver(&covering, message);
     }
 
     /// The last message of every channel below the pattern whose only publisher wants it
@@ -638,6 +642,19 @@ fn message(
         channel,
         kind: Kind::Publication(publication),
     })
+}
+
+/// Hands a message to the sinks that have room; returns how many had none.
+fn deliver(sinks: &[Arc<Attached>], message: &Arc<Message>) -> u64 {
+    let mut without_room = 0;
+    for attached in sinks {
+        if attached.sink.has_room() {
+            attached.sink.deliver(Arc::clone(message));
+        } else {
+            without_room += 1;
+        }
+    }
+    without_room
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {

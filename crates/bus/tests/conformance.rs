@@ -1,7 +1,7 @@
 //! What every bus must do, whatever carries it.
 //!
 //! The cases speak to a [`Peer`] only. Another bus passes the same file by giving a
-//! constructor to [`buses`]; nothing here knows when a delivery is synchronous, so
+//! constructor to [`each`]; nothing here knows when a delivery is synchronous, so
 //! receivers wait for it with a deadline.
 #![expect(
     clippy::print_stdout,
@@ -14,24 +14,30 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bus::{
-    BusError, Epoch, History, HistoryLimit, HistoryPolicy, HistoryQuery, Kind, MemoryBus,
-    MemoryConfig, Message, Now, Position, PresenceStats, Publish, Published, Sink, SinkId,
-    Suppression,
+    Answer, Bus, BusError, Epoch, History, HistoryLimit, HistoryPolicy, HistoryQuery, Kind,
+    MemoryBus, MemoryConfig, Message, NatsBus, NatsBusConfig, NatsConfig, NatsConnection,
+    NatsCredentials, Now, Position, PresenceStats, Publish, Published, Sink, SinkId, Suppression,
 };
 use bytes::Bytes;
+use lifecycle::Tasks;
 use protocol::channel::Channel;
 use protocol::message::ClientInfo;
 use protocol::subject::Pattern;
+use testkit::services::{Nats, NatsOptions};
+use tokio::runtime::Runtime;
 
-fn buses() -> Vec<(&'static str, MemoryBus)> {
-    vec![("memory", MemoryBus::new(&MemoryConfig::default()))]
+/// Runs a case on every bus.
+fn each(case: impl Fn(&Peer)) {
+    in_memory(&case);
+    println!("bus: nats");
+    case(&Peer::over_nats());
 }
 
-fn each(case: impl Fn(&Peer)) {
-    for (name, bus) in buses() {
-        println!("bus: {name}");
-        case(&Peer { bus });
-    }
+/// Runs a case of the bus in memory: one that turns the clock, or about room, which is
+/// promised otherwise over NATS.
+fn in_memory(case: impl Fn(&Peer)) {
+    println!("bus: memory");
+    case(&Peer::in_memory());
 }
 
 #[test]
@@ -257,7 +263,7 @@ fn history_forgets_each_publication_at_its_age() {
 
 #[test]
 fn stream_is_recreated_with_a_new_epoch_after_its_meta_ttl() {
-    each(|peer| {
+    in_memory(|peer| {
         let before = peer.keep(0, "news", "1").position.expect("position");
         assert_eq!(peer.position(META_TTL - 1, "news"), before);
         // That was a use: the time counts from there.
@@ -275,8 +281,10 @@ fn stream_is_recreated_with_a_new_epoch_after_its_meta_ttl() {
 fn removed_history_leaves_the_position() {
     each(|peer| {
         let top = peer.keep(0, "news", "1").position.expect("position");
-        peer.bus.remove_history(&"news".into());
-        peer.bus.remove_history(&"nothing".into());
+        for channel in ["news", "nothing"] {
+            let removed = peer.bus.remove_history(&channel.into());
+            peer.wait(removed).expect("removed");
+        }
         let history = peer.history(0, "news", ALL);
         assert_eq!((history.publications.len(), history.top), (0, top));
         assert!(!history.holds_all_after(0));
@@ -325,10 +333,24 @@ fn repeated_key_publishes_once_and_repeats_the_answer() {
             );
         }
         assert_eq!(sink.texts(3), ["a=x", "a=y", "b=x"]);
-        let later = peer
-            .publish_all(5 * MINUTE, with_key("a", Some(POLICY)))
-            .expect("accepted");
-        assert_eq!(later.suppressed, None);
+    });
+}
+
+#[test]
+fn key_is_forgotten_after_five_minutes() {
+    in_memory(|peer| {
+        let with_key = || Publish {
+            idempotency_key: Some("k".to_owned()),
+            ..peer.kept("a", "x")
+        };
+        for (now_ms, suppressed) in [
+            (0, None),
+            (5 * MINUTE - 1, Some(Suppression::Duplicate)),
+            (5 * MINUTE, None),
+        ] {
+            let published = peer.publish_all(now_ms, with_key()).expect("accepted");
+            assert_eq!(published.suppressed, suppressed);
+        }
     });
 }
 
@@ -360,7 +382,7 @@ fn version_that_is_not_newer_is_not_published() {
 
 #[test]
 fn receiver_without_room_refuses_the_publication_whole() {
-    each(|peer| {
+    in_memory(|peer| {
         let (full, other) = (peer.sink(), peer.sink());
         peer.subscribe(&full, "news");
         peer.subscribe(&other, "news");
@@ -382,7 +404,7 @@ fn receiver_without_room_refuses_the_publication_whole() {
 
 #[test]
 fn pattern_receiver_without_room_refuses_as_well() {
-    each(|peer| {
+    in_memory(|peer| {
         let full = peer.sink();
         peer.subscribe_pattern(&full, "news.>");
         full.room(0);
@@ -399,11 +421,11 @@ fn presence_knows_clients_and_users() {
     each(|peer| {
         let room: Channel = "room".into();
         let add = |user, id| {
-            peer.bus
-                .presence_add(&room, client(user, id))
-                .expect("room");
+            let added = peer.bus.presence_add(&room, client(user, id));
+            peer.wait(added).expect("room");
         };
-        let stats = || peer.bus.presence_stats(&room);
+        let stats = || peer.wait(peer.bus.presence_stats(&room)).expect("answered");
+        let list = || peer.wait(peer.bus.presence(&room)).expect("answered");
         assert_eq!(stats(), PresenceStats::default());
         add("anna", "c1");
         add("anna", "c2");
@@ -416,12 +438,7 @@ fn presence_knows_clients_and_users() {
                 users: 2
             }
         );
-        let mut ids: Vec<_> = peer
-            .bus
-            .presence(&room)
-            .iter()
-            .map(|info| info.client.clone())
-            .collect();
+        let mut ids: Vec<_> = list().iter().map(|info| info.client.clone()).collect();
         ids.sort();
         assert_eq!(ids, ["c1", "c2", "c3"]);
         peer.bus.presence_remove(&room, "c1");
@@ -445,19 +462,22 @@ fn presence_knows_clients_and_users() {
         peer.bus.presence_remove(&room, "c2");
         peer.bus.presence_remove(&room, "c3");
         assert_eq!(stats(), PresenceStats::default());
-        assert!(peer.bus.presence(&room).is_empty());
+        assert!(list().is_empty());
     });
 }
 
 #[test]
 fn channels_are_those_with_subscribers() {
-    each(|peer| {
+    in_memory(|peer| {
         let sink = peer.sink();
         peer.subscribe(&sink, "a");
         peer.subscribe(&sink, "b");
         peer.keep(0, "c", "x");
         peer.unsubscribe(&sink, "b");
-        assert_eq!(peer.bus.channels(), [Channel::new("a")]);
+        let Bus::Memory(bus) = &peer.bus else {
+            panic!("not in memory");
+        };
+        assert_eq!(bus.channels(), [Channel::new("a")]);
     });
 }
 
@@ -474,15 +494,15 @@ fn detached_sink_gets_nothing_and_subscribes_to_nothing() {
         assert_eq!(other.texts(1), ["a.b=x"]);
         assert_eq!(gone.recorder.len(), 0);
         let again = peer.bus.subscribe(gone.id, &"a.b".into());
-        assert_eq!(again, Err(BusError::SinkDetached));
+        assert_eq!(peer.wait(again), Err(BusError::SinkDetached));
     });
 }
 
 #[test]
 fn publishers_at_once_leave_every_sink_contiguous_offsets_in_one_order() {
     const THREADS: usize = 4;
-    const EACH: usize = 2_000;
     each(|peer| {
+        let each = peer.many(2_000);
         let sinks: Vec<_> = (0..3).map(|_| peer.sink()).collect();
         for sink in &sinks {
             peer.subscribe(sink, "busy.channel");
@@ -491,7 +511,7 @@ fn publishers_at_once_leave_every_sink_contiguous_offsets_in_one_order() {
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
                 scope.spawn(move || {
-                    for n in 0..EACH {
+                    for n in 0..each {
                         peer.keep(0, "busy.channel", &format!("{thread}:{n}"));
                         // Others' channels in between change nothing.
                         peer.publish(0, "elsewhere", "x");
@@ -512,7 +532,7 @@ fn publishers_at_once_leave_every_sink_contiguous_offsets_in_one_order() {
                 );
             });
         });
-        let total = THREADS * EACH;
+        let total = THREADS * each;
         let expected: Vec<u64> = (1..=total as u64).collect();
         let orders: Vec<_> = sinks.iter().map(|sink| sink.take(total)).collect();
         for order in &orders {
@@ -533,22 +553,22 @@ fn publishers_at_once_leave_every_sink_contiguous_offsets_in_one_order() {
                     (by == thread.to_string()).then(|| n.parse().expect("a number"))
                 })
                 .collect();
-            assert_eq!(own, (0..EACH).collect::<Vec<_>>());
+            assert_eq!(own, (0..each).collect::<Vec<_>>());
         }
     });
 }
 
 #[test]
 fn subscribing_then_reading_history_misses_nothing() {
-    const COUNT: u64 = 3_000;
-    let policy = HistoryPolicy {
-        size: COUNT as usize,
-        ..POLICY
-    };
     each(|peer| {
+        let count = peer.many(3_000) as u64;
+        let policy = HistoryPolicy {
+            size: count as usize,
+            ..POLICY
+        };
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                for _ in 0..COUNT {
+                for _ in 0..count {
                     let publish = Publish {
                         history: Some(policy),
                         ..peer.publication("news", "x")
@@ -560,19 +580,17 @@ fn subscribing_then_reading_history_misses_nothing() {
                 scope.spawn(|| {
                     let sink = peer.sink();
                     peer.subscribe(&sink, "news");
-                    let history = peer
-                        .bus
-                        .history(at(0), &"news".into(), &policy, ALL)
-                        .expect("room");
+                    let history = peer.bus.history(at(0), &"news".into(), &policy, ALL);
+                    let history = peer.wait(history).expect("room");
                     assert!(history.holds_all_after(0));
                     let mut seen = offsets(&history.publications);
                     let top = history.top.offset;
                     assert_eq!(seen.len() as u64, top);
                     sink.recorder.wait_until(|messages| {
-                        messages.last().is_some_and(|last| offset(last) == COUNT) || top == COUNT
+                        messages.last().is_some_and(|last| offset(last) == count) || top == count
                     });
                     seen.extend(sink.recorder.seen_offsets().iter().filter(|n| **n > top));
-                    assert_eq!(seen, (1..=COUNT).collect::<Vec<_>>());
+                    assert_eq!(seen, (1..=count).collect::<Vec<_>>());
                 });
             }
         });
@@ -593,6 +611,7 @@ fn positions_have_readable_epochs() {
     });
 }
 
+const PATIENCE: Duration = Duration::from_secs(20);
 const MINUTE: u64 = 60_000;
 const TTL: u64 = 10 * MINUTE;
 const META_TTL: u64 = 60 * MINUTE;
@@ -609,10 +628,64 @@ const ALL: HistoryQuery = HistoryQuery {
 
 /// A bus, and how the cases speak to it.
 struct Peer {
-    bus: MemoryBus,
+    bus: Bus,
+    runtime: Runtime,
+    _server: Option<Nats>,
 }
 
 impl Peer {
+    fn in_memory() -> Self {
+        Self {
+            bus: Bus::Memory(MemoryBus::new(&MemoryConfig::default()).into()),
+            runtime: Runtime::new().expect("a runtime"),
+            _server: None,
+        }
+    }
+
+    fn over_nats() -> Self {
+        let options = NatsOptions {
+            jetstream: true,
+            ..NatsOptions::default()
+        };
+        let server = Nats::start(&options).expect("nats-server");
+        let runtime = Runtime::new().expect("a runtime");
+        let connection = NatsConfig {
+            urls: vec![server.url()],
+            name: "conformance".to_owned(),
+            credentials: NatsCredentials::None,
+            tls: false,
+            ca_file: None,
+            connect_within: PATIENCE,
+        };
+        let config = NatsBusConfig {
+            node: "one".to_owned(),
+            history_max: 5_000,
+            ..NatsBusConfig::default()
+        };
+        let bus = runtime.block_on(async {
+            let connection = NatsConnection::connect(&connection).await;
+            NatsBus::open(connection.expect("connected"), &config, &Tasks::new()).await
+        });
+        Self {
+            bus: Bus::Nats(bus.expect("a bus")),
+            runtime,
+            _server: Some(server),
+        }
+    }
+
+    /// Waits for an answer.
+    fn wait<T>(&self, answer: Answer<T>) -> T {
+        match answer {
+            Answer::Now(value) => value,
+            Answer::Later(later) => self.runtime.block_on(later),
+        }
+    }
+
+    /// So many, or what a network does in the same time.
+    fn many(&self, in_memory: usize) -> usize {
+        in_memory / if self.bus.is_remote() { 10 } else { 1 }
+    }
+
     fn sink(&self) -> TestSink {
         let recorder = Arc::new(Recorder::default());
         recorder.room.store(usize::MAX, Ordering::Relaxed);
@@ -621,7 +694,8 @@ impl Peer {
     }
 
     fn subscribe(&self, sink: &TestSink, channel: &str) {
-        self.bus.subscribe(sink.id, &channel.into()).expect("room");
+        let subscribed = self.bus.subscribe(sink.id, &channel.into());
+        self.wait(subscribed).expect("room");
     }
 
     fn unsubscribe(&self, sink: &TestSink, channel: &str) {
@@ -629,9 +703,9 @@ impl Peer {
     }
 
     fn subscribe_pattern(&self, sink: &TestSink, pattern: &str) {
-        self.bus
-            .subscribe_pattern(sink.id, &Pattern::new(pattern).expect(pattern))
-            .expect("room");
+        let pattern = Pattern::new(pattern).expect(pattern);
+        let subscribed = self.bus.subscribe_pattern(sink.id, &pattern);
+        self.wait(subscribed).expect("room");
     }
 
     fn unsubscribe_pattern(&self, sink: &TestSink, pattern: &str) {
@@ -651,7 +725,7 @@ impl Peer {
     }
 
     fn publish_all(&self, now_ms: u64, publish: Publish) -> Result<Published, BusError> {
-        self.bus.publish(at(now_ms), publish)
+        self.wait(self.bus.publish(at(now_ms), publish))
     }
 
     #[track_caller]
@@ -667,15 +741,18 @@ impl Peer {
     }
 
     fn position(&self, now_ms: u64, channel: &str) -> Position {
-        self.bus
-            .position(at(now_ms), &channel.into(), &POLICY)
-            .expect("room")
+        let query = HistoryQuery {
+            limit: HistoryLimit::PositionOnly,
+            ..ALL
+        };
+        self.history(now_ms, channel, query).top
     }
 
     fn history(&self, now_ms: u64, channel: &str, query: HistoryQuery) -> History {
-        self.bus
-            .history(at(now_ms), &channel.into(), &POLICY, query)
-            .expect("room")
+        let history = self
+            .bus
+            .history(at(now_ms), &channel.into(), &POLICY, query);
+        self.wait(history).expect("room")
     }
 }
 

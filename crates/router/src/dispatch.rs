@@ -399,7 +399,7 @@ fn code(error: BusError) -> ErrorCode {
         // A temporary error: SDKs try again.
         BusError::Unavailable | BusError::SinkDetached => ErrorCode::Internal,
         BusError::NoResponder => ErrorCode::NotAvailable,
-        BusError::Refused => ErrorCode::BadRequest,
+        BusError::Refused | BusError::Outdated => ErrorCode::BadRequest,
         BusError::Denied => ErrorCode::PermissionDenied,
     }
 }

@@ -1,0 +1,142 @@
+//! Words to all gateways, and state that they keep together.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use async_nats::{HeaderMap, Subscriber};
+use futures_util::StreamExt as _;
+use tokio::sync::watch;
+
+use super::connection::NatsState;
+use super::names::Names;
+use super::store::{Put, Store, Stored, stored};
+use super::wire;
+use crate::{BusError, Keep, Kept, Word};
+
+/// What other gateways tell.
+#[derive(Debug)]
+pub(crate) struct NatsTold {
+    pub(super) messages: Subscriber,
+    pub(super) node: String,
+}
+
+/// State below a key.
+#[derive(Debug)]
+pub(crate) struct NatsKept {
+    pub(super) changes: Subscriber,
+    pub(super) state: watch::Receiver<NatsState>,
+    pub(super) store: Store,
+    pub(super) names: Arc<Names>,
+    pub(super) filter: String,
+    pub(super) found: VecDeque<Kept>,
+    /// What is there is to be read (again).
+    pub(super) stale: bool,
+}
+
+const KIND: &str = "Tidegate-Word";
+const OPERATION: &str = "KV-Operation";
+
+pub(super) fn word_headers(node: &str, kind: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(wire::NODE, node);
+    headers.insert(KIND, kind);
+    headers
+}
+
+/// Keeps or forgets; the answer is the revision.
+pub(super) async fn keep(store: &Store, names: &Names, keep: Keep) -> Result<u64, BusError> {
+    let mut headers = HeaderMap::new();
+    if keep.value.is_none() {
+        headers.insert(OPERATION, "DEL");
+    }
+    if let Some(ttl) = keep.ttl {
+        headers.insert("Nats-TTL", format!("{}s", ttl.as_secs().max(1)));
+    }
+    let subject = names.state(&keep.key);
+    if let Some(after) = keep.after {
+        headers.insert("Nats-Expected-Last-Subject-Sequence", after.to_string());
+    }
+    let value = keep.value.unwrap_or_default();
+    match store.put(&subject, headers, value).await? {
+        Put::Stored { seq } | Put::Duplicate { seq } => Ok(seq),
+        Put::Conflict => Err(BusError::Outdated),
+    }
+}
+
+/// What is kept below a key.
+pub(super) async fn kept(
+    store: &Store,
+    names: &Names,
+    filter: &str,
+) -> Result<Vec<Kept>, BusError> {
+    let bucket = format!("KV_{}", names.state_bucket);
+    let stored = store.all(&bucket, filter).await?;
+    Ok(stored
+        .into_iter()
+        .filter_map(|stored| read(names, stored))
+        .collect())
+}
+
+fn read(names: &Names, stored: Stored) -> Option<Kept> {
+    let gone = wire::text(stored.headers.as_ref(), OPERATION).is_some()
+        || wire::text(stored.headers.as_ref(), "Nats-Marker-Reason").is_some();
+    Some(Kept {
+        key: names.state_key(&stored.subject)?,
+        value: (!gone).then_some(stored.payload),
+        revision: stored.seq,
+    })
+}
+
+impl NatsTold {
+    pub(crate) async fn next(&mut self) -> Option<Word> {
+        loop {
+            let message = self.messages.next().await?;
+            let headers = message.headers.as_ref();
+            let (Some(from), Some(kind)) =
+                (wire::text(headers, wire::NODE), wire::text(headers, KIND))
+            else {
+                continue;
+            };
+            if from != self.node {
+                return Some(Word {
+                    from: from.to_owned(),
+                    kind: kind.to_owned(),
+                    body: message.payload,
+                });
+            }
+        }
+    }
+}
+
+impl NatsKept {
+    pub(crate) async fn next(&mut self) -> Result<Option<Kept>, BusError> {
+        loop {
+            if let Some(found) = self.found.pop_front() {
+                return Ok(Some(found));
+            }
+            if self.stale {
+                // Subscribed before: a change after this reading comes as a message.
+                self.found = kept(&self.store, &self.names, &self.filter).await?.into();
+                self.stale = false;
+                continue;
+            }
+            tokio::select! {
+                changed = self.state.changed() => {
+                    if changed.is_err() {
+                        return Ok(None);
+                    }
+                    self.stale = *self.state.borrow_and_update() == NatsState::Connected;
+                }
+                message = self.changes.next() => {
+                    let Some(message) = message else {
+                        return Ok(None);
+                    };
+                    // The stream passes on what it accepted, with its number.
+                    let heard = stored(message);
+                    self.found
+                        .extend(heard.and_then(|heard| read(&self.names, heard)));
+                }
+            }
+        }
+    }
+}

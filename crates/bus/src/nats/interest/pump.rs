@@ -1,0 +1,389 @@
+//! The task that owns all subscriptions.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_nats::client::{Request, RequestErrorKind};
+use async_nats::{Client, Subscriber};
+use futures_util::stream::{AbortHandle, Abortable, SelectAll};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use hashbrown::HashMap;
+use lifecycle::{CancellationToken, Clock};
+use protocol::channel::Channel;
+use protocol::subject::Pattern;
+use tokio::sync::{broadcast, mpsc};
+use tracing::{error, warn};
+
+use super::{CHECK_EVERY_MS, Change, Interests, Wanted};
+use crate::nats::figures::{Figures, add};
+use crate::nats::names::Names;
+use crate::nats::store::PATIENCE;
+use crate::nats::wire;
+use crate::{BusError, MemoryBus, Message};
+
+/// What the pump works with.
+pub(in crate::nats) struct Pump {
+    pub(in crate::nats) client: Client,
+    pub(in crate::nats) names: Arc<Names>,
+    pub(in crate::nats) interests: Arc<Interests>,
+    pub(in crate::nats) memory: Arc<MemoryBus>,
+    pub(in crate::nats) figures: Arc<Figures>,
+    pub(in crate::nats) clock: Clock,
+    pub(in crate::nats) changes: mpsc::Receiver<Change>,
+    /// What the server said of subjects that it does not allow.
+    pub(in crate::nats) denials: broadcast::Receiver<Arc<str>>,
+}
+
+/// A subscription, and for how many wishes.
+struct Subscription {
+    stop: AbortHandle,
+    uses: usize,
+    /// As a pattern, if it has wildcards.
+    pattern: Option<Pattern>,
+}
+
+/// Where a message came from.
+struct Origin {
+    subject: String,
+    /// The channel, if it is one.
+    channel: Option<Channel>,
+    /// When it was last noted that positions come by it; in milliseconds, 0 for never.
+    noted_ms: AtomicU64,
+}
+
+type Heard = (Arc<Origin>, async_nats::Message);
+type Subscriptions = HashMap<String, Subscription>;
+type Round = Pin<Box<dyn Future<Output = Option<Vec<Wanted>>> + Send>>;
+
+/// What is listened to, and what is asked of it.
+struct Listening {
+    streams: SelectAll<Abortable<OneStream>>,
+    subscriptions: Subscriptions,
+    /// Which pattern subscription is the pattern sinks', by subject; for the present set.
+    first: HashMap<String, bool>,
+}
+
+/// Messages of one subscription with their origin.
+struct OneStream {
+    origin: Arc<Origin>,
+    messages: Subscriber,
+}
+
+/// Runs until the group stops.
+pub(in crate::nats) async fn run(mut pump: Pump, stopping: CancellationToken) {
+    let mut listening = Listening {
+        streams: SelectAll::new(),
+        subscriptions: HashMap::new(),
+        first: HashMap::new(),
+    };
+    // Wishes whose subscription is written, and those that the present round covers.
+    let mut written: Vec<Wanted> = Vec::new();
+    let mut round: Option<Round> = None;
+    loop {
+        if round.is_none() && !written.is_empty() {
+            round = Some(pump.round(std::mem::take(&mut written)));
+        }
+        tokio::select! {
+            () = stopping.cancelled() => break,
+            Some(change) = pump.changes.recv() => {
+                let mut changes = VecDeque::from([change]);
+                while let Ok(next) = pump.changes.try_recv() {
+                    changes.push_back(next);
+                    if changes.len() >= CHANGES_AT_ONCE {
+                        break;
+                    }
+                }
+                for change in changes {
+                    pump.change(&mut listening, &mut written, change).await;
+                }
+            }
+            confirmed = async { round.as_mut().map(|round| round.as_mut())?.await },
+                if round.is_some() =>
+            {
+                let failed = confirmed.is_none();
+                round = None;
+                pump.end_round(&mut listening, confirmed.unwrap_or_default()).await;
+                if failed {
+                    pump.give_up(&mut listening);
+                }
+            }
+            Ok(text) = pump.denials.recv() => pump.denied(&mut listening, &text),
+            Some(heard) = listening.streams.next(), if !listening.streams.is_empty() => {
+                pump.hand_out(&mut listening, heard);
+                pump.hand_out_ready(&mut listening, MESSAGES_AT_ONCE);
+            }
+        }
+    }
+}
+
+impl Pump {
+    async fn change(&self, listening: &mut Listening, written: &mut Vec<Wanted>, change: Change) {
+        let (wanted, is_new) = match change {
+            Change::Listen(wanted) => (wanted, true),
+            Change::Unlisten(wanted) => (wanted, false),
+        };
+        let subjects = wanted.subjects(&self.names);
+        if !is_new {
+            for subject in subjects {
+                listening.drop_use(&subject);
+            }
+            return;
+        }
+        let mut failed = false;
+        for subject in &subjects {
+            failed |= !self.subscribe(listening, &wanted, subject).await;
+        }
+        if failed {
+            for subject in subjects {
+                listening.drop_use(&subject);
+            }
+            self.interests.fail(&wanted, BusError::Unavailable);
+        } else {
+            written.push(wanted);
+        }
+    }
+
+    async fn subscribe(&self, listening: &mut Listening, wanted: &Wanted, subject: &str) -> bool {
+        if let Some(known) = listening.subscriptions.get_mut(subject) {
+            known.uses += 1;
+            return true;
+        }
+        let subscribing = self.client.subscribe(subject.to_owned());
+        // The client's queue is full while the connection is away for long.
+        let Ok(Ok(messages)) = tokio::time::timeout(PATIENCE, subscribing).await else {
+            warn!(subject, "subscription could not be sent");
+            return false;
+        };
+        add(&self.figures.subscribed_lately, 1);
+        let origin = Arc::new(Origin {
+            subject: subject.to_owned(),
+            channel: match wanted {
+                Wanted::Channel(channel) => Some(channel.clone()),
+                Wanted::Pattern(_) => None,
+            },
+            noted_ms: AtomicU64::new(0),
+        });
+        let (stop, registration) = AbortHandle::new_pair();
+        let pattern = match wanted {
+            Wanted::Channel(_) => None,
+            Wanted::Pattern(_) => Pattern::new(subject).ok(),
+        };
+        let subscription = Subscription {
+            stop,
+            uses: 1,
+            pattern,
+        };
+        listening
+            .subscriptions
+            .insert(subject.to_owned(), subscription);
+        listening.first.clear();
+        let stream = OneStream { origin, messages };
+        listening.streams.push(Abortable::new(stream, registration));
+        true
+    }
+
+    /// A round trip after which the servers have done what was asked before. `None` if it
+    /// fails.
+    fn round(&self, covered: Vec<Wanted>) -> Round {
+        let client = self.client.clone();
+        let subject = self.names.sync();
+        let interests = Arc::clone(&self.interests);
+        Box::pin(async move {
+            let request = Request::new().timeout(None);
+            let asked = client.send_request(subject, request);
+            let answered = match tokio::time::timeout(PATIENCE, asked).await {
+                Ok(Ok(_)) => true,
+                // Nobody serves it: that is the server's own word.
+                Ok(Err(error)) => error.kind() == RequestErrorKind::NoResponders,
+                Err(_late) => false,
+            };
+            if answered {
+                return Some(covered);
+            }
+            warn!("nats did not confirm subscriptions in time");
+            for wanted in &covered {
+                interests.fail(wanted, BusError::Unavailable);
+            }
+            None
+        })
+    }
+
+    async fn end_round(&mut self, listening: &mut Listening, covered: Vec<Wanted>) {
+        // What the server refused was said before its answer, but takes another way here.
+        for _ in 0..DENIAL_TURNS {
+            tokio::task::yield_now().await;
+            while let Ok(text) = self.denials.try_recv() {
+                self.denied(listening, &text);
+            }
+        }
+        // Those who were here before get what came before.
+        self.hand_out_ready(listening, usize::MAX);
+        let now_ms = self.clock.mono_ms();
+        for wanted in covered {
+            self.interests.confirm(&wanted, now_ms);
+        }
+    }
+
+    /// After a failed round: nobody is left with a wish, so nothing is listened to for it.
+    fn give_up(&self, listening: &mut Listening) {
+        let wanted = self.interests.wanted();
+        let mut uses: HashMap<String, usize> = HashMap::new();
+        for wanted in &wanted {
+            for subject in wanted.subjects(&self.names) {
+                *uses.entry(subject).or_default() += 1;
+            }
+        }
+        listening.subscriptions.retain(|subject, known| {
+            known.uses = uses.get(subject).copied().unwrap_or_default();
+            if known.uses == 0 {
+                known.stop.abort();
+            }
+            known.uses > 0
+        });
+        listening.first.clear();
+    }
+
+    /// The server does not allow a subject.
+    fn denied(&self, listening: &mut Listening, text: &str) {
+        add(&self.figures.denied, 1);
+        let Some(subject) = subject_of_denial(text) else {
+            return;
+        };
+        error!(subject, "nats does not allow to subscribe to this subject");
+        let Some(known) = listening.subscriptions.remove(subject) else {
+            return;
+        };
+        known.stop.abort();
+        listening.first.clear();
+        for wanted in self.interests.wanted() {
+            if wanted
+                .subjects(&self.names)
+                .iter()
+                .any(|own| own == subject)
+            {
+                self.interests.fail(&wanted, BusError::Denied);
+            }
+        }
+    }
+
+    fn hand_out_ready(&self, listening: &mut Listening, most: usize) {
+        for _ in 0..most {
+            let Some(Some(heard)) = listening.streams.next().now_or_never() else {
+                break;
+            };
+            self.hand_out(listening, heard);
+        }
+    }
+
+    fn hand_out(&self, listening: &mut Listening, (origin, heard): Heard) {
+        add(&self.figures.received, 1);
+        let channel = match &origin.channel {
+            Some(channel) => channel.clone(),
+            None if listening.is_first(&origin.subject, &heard.subject) => {
+                match self.names.channel(&heard.subject) {
+                    Some(channel) => channel,
+                    None => return,
+                }
+            }
+            None => return,
+        };
+        let now_ms = self.clock.unix_ms();
+        let headers = heard.headers.as_ref();
+        let Some(message) = wire::message(channel, headers, heard.payload, now_ms) else {
+            return;
+        };
+        self.spread(&origin, Arc::new(message));
+    }
+
+    fn spread(&self, origin: &Origin, message: Arc<Message>) {
+        if origin.channel.is_none() {
+            self.memory.spread_to_patterns(&message);
+            return;
+        }
+        let publication = message.publication();
+        if publication.is_some_and(|publication| publication.position.is_some()) {
+            let now_ms = self.clock.mono_ms();
+            let noted_ms = origin.noted_ms.load(Ordering::Relaxed);
+            if noted_ms == 0 || now_ms >= noted_ms + NOTE_EVERY_MS {
+                origin.noted_ms.store(now_ms.max(1), Ordering::Relaxed);
+                self.interests
+                    .is_positioned(&message.channel, true, now_ms + CHECK_EVERY_MS);
+            }
+        }
+        self.memory.spread_to_subscribed(&message);
+    }
+}
+
+impl Listening {
+    fn drop_use(&mut self, subject: &str) {
+        let Some(known) = self.subscriptions.get_mut(subject) else {
+            return;
+        };
+        known.uses -= 1;
+        if known.uses == 0 {
+            known.stop.abort();
+            self.subscriptions.remove(subject);
+            self.first.clear();
+        }
+    }
+
+    /// Whether, of the pattern subscriptions that a subject comes by, this is the one that
+    /// counts: the first in the order of their texts.
+    fn is_first(&mut self, origin: &str, subject: &str) -> bool {
+        let patterns = self.subscriptions.iter();
+        let mut patterns = patterns.filter(|(_, known)| known.pattern.is_some());
+        // One pattern is the usual case.
+        if patterns.by_ref().nth(1).is_none() {
+            return true;
+        }
+        if self.first.len() >= FIRST_MAX {
+            self.first.clear();
+        }
+        let key = format!("{origin} {subject}");
+        let subscriptions = &self.subscriptions;
+        *self.first.entry(key).or_insert_with(|| {
+            let covering = subscriptions.iter().filter(|(_, known)| {
+                let pattern = known.pattern.as_ref();
+                pattern.is_some_and(|pattern| pattern.covers_text(subject))
+            });
+            covering.map(|(text, _)| text).min().map(String::as_str) == Some(origin)
+        })
+    }
+}
+
+impl Stream for OneStream {
+    type Item = Heard;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Heard>> {
+        let origin = Arc::clone(&self.origin);
+        self.messages
+            .poll_next_unpin(context)
+            .map(|message| Some((origin, message?)))
+    }
+}
+
+/// `Permissions Violation for Subscription to "x"`, perhaps with a queue group behind.
+fn subject_of_denial(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("for Subscription to \"")?;
+    Some(rest.split_once('"')?.0)
+}
+
+/// Wishes taken up before messages get their turn.
+const CHANGES_AT_ONCE: usize = 1_024;
+
+/// Messages handed out before wishes get their turn.
+const MESSAGES_AT_ONCE: usize = 256;
+
+/// Turns of the runtime that a refusal is given to arrive after the answer it preceded.
+const DENIAL_TURNS: usize = 8;
+
+/// Decisions remembered about subjects that come by several patterns.
+const FIRST_MAX: usize = 10_000;
+
+/// How often it is noted that a channel is heard of; well within [`CHECK_EVERY_MS`].
+const NOTE_EVERY_MS: u64 = 10_000;

@@ -1,0 +1,105 @@
+//! What is done every second: interests that ended, presence that is due, channels that
+//! may have missed something.
+//!
+//! A message that NATS lost, or that a receiver had no room for, shows by the next
+//! position. Where none follows, nobody would know; so the top of every channel with
+//! positions is read after each reconnection and, if nothing came, every half minute. It
+//! is told to the subscribers a second later: what was under way by then has come, so
+//! whoever is still behind has missed it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use lifecycle::CancellationToken;
+use tracing::debug;
+
+use super::NatsBus;
+use super::connection::NatsState;
+use super::figures::add;
+use crate::{Kind, Message, Now};
+
+/// Runs until the group stops.
+pub(super) async fn run(bus: Arc<NatsBus>, stopping: CancellationToken) {
+    let mut state = bus.connection.state();
+    let mut was_lost = false;
+    let mut tops: VecDeque<(u64, Arc<Message>)> = VecDeque::new();
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let mut came_back = false;
+        tokio::select! {
+            () = stopping.cancelled() => break,
+            changed = state.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                let is_connected = *state.borrow_and_update() == NatsState::Connected;
+                came_back = is_connected && was_lost;
+                was_lost = !is_connected;
+            }
+            _ = ticks.tick() => {
+                let lately = bus.figures.subscribed_lately.swap(0, std::sync::atomic::Ordering::Relaxed);
+                add(&bus.figures.storms, u64::from(lately > STORM));
+            }
+        }
+        let now = bus.now();
+        if came_back {
+            let interests = bus.interests.len() as u64;
+            add(&bus.figures.reconnects, 1);
+            add(&bus.figures.resubscriptions, interests);
+            add(&bus.figures.subscribed_lately, interests);
+            bus.presence.renew_all(now.mono_ms);
+        }
+        bus.interests.end_lingering(now.mono_ms);
+        if was_lost {
+            continue;
+        }
+        bus.presence.renew(now.mono_ms);
+        while let Some((due_ms, message)) = tops.pop_front() {
+            if due_ms > now.mono_ms {
+                tops.push_front((due_ms, message));
+                break;
+            }
+            bus.memory.spread_to_subscribed(&message);
+        }
+        let read = tops_of(&bus, now, came_back);
+        tokio::select! {
+            read = read => tops.extend(read),
+            () = stopping.cancelled() => break,
+        }
+    }
+}
+
+/// Reads where the channels stand that may have missed something, to be told later.
+async fn tops_of(bus: &Arc<NatsBus>, now: Now, all: bool) -> Vec<(u64, Arc<Message>)> {
+    let due = bus.interests.to_check(now.mono_ms, all);
+    let asking = stream::iter(due).map(|channel| async move {
+        match bus.top(now, &channel).await {
+            Ok(top) => Some(Arc::new(Message {
+                channel,
+                kind: Kind::Top(top?),
+            })),
+            Err(error) => {
+                debug!(%channel, %error, "position was not read");
+                None
+            }
+        }
+    });
+    let read: Vec<_> = asking.buffer_unordered(READS_AT_ONCE).collect().await;
+    let due_ms = bus.now().mono_ms + SETTLED_MS;
+    let known = read.into_iter().flatten();
+    known.map(|message| (due_ms, message)).collect()
+}
+
+const TICK: Duration = Duration::from_millis(500);
+
+/// Subscriptions within a tick that count as a storm.
+const STORM: u64 = 100;
+
+/// After so long what was under way has come.
+const SETTLED_MS: u64 = 1_000;
+
+const READS_AT_ONCE: usize = 64;
