@@ -21,6 +21,7 @@ use protocol::channel::Channel;
 use protocol::claims::ConnectionClaims;
 use protocol::code::Disconnect;
 use protocol::codec::Encoding;
+use protocol::dialect::Dialect;
 use protocol::session::{Operation, Settings, Transport};
 use protocol::settings::{ChannelOptions, ChannelSettings, ClientSettings, Namespaces};
 use router::{Flavor, Framing};
@@ -28,7 +29,7 @@ use tokio::runtime::Runtime;
 use websocket::{Limits, OpCode};
 
 use super::arrival::{Arrival, Socket};
-use super::connection::Connection;
+use super::connection::{Connection, Own};
 use super::inbox::Mail;
 use super::pipe::Pipe;
 use super::{Select, Worker};
@@ -36,6 +37,8 @@ use crate::door::Door;
 use crate::fleet::{Crew, Fleet};
 use crate::live::{Addresses, Door as DoorSettings, Fixed, Http, Live, WebSocket};
 use crate::metrics::Metrics;
+
+mod live_dialect;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -148,7 +151,7 @@ fn an_http_client_that_left_early_leaves_nothing_behind() {
     let arrival = Arrival {
         socket: Socket::Http { pipe, key },
         flavor: Flavor {
-            dialect: protocol::dialect::Dialect::Centrifuge,
+            dialect: Dialect::Centrifuge,
             encoding: Encoding::Json,
             framing: Framing::Stream,
         },
@@ -307,6 +310,15 @@ impl Bench {
 
     /// A client after the upgrade, whose token was checked in it.
     fn arrive(&self, user: &str) -> Client {
+        self.arrive_as(Dialect::Centrifuge, claims(user), None)
+    }
+
+    fn arrive_as(
+        &self,
+        dialect: Dialect,
+        claims: ConnectionClaims,
+        own: Option<Box<Own>>,
+    ) -> Client {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -315,13 +327,13 @@ impl Bench {
         let arrival = Arrival {
             socket: Socket::Tcp(accepted),
             flavor: Flavor {
-                dialect: protocol::dialect::Dialect::Centrifuge,
+                dialect,
                 encoding: Encoding::Json,
                 framing: Framing::WebSocket { deflate_bits: None },
             },
             transport: Transport::WebSocket,
-            verified: Some(claims(user)),
-            own: None,
+            verified: Some(claims),
+            own,
             deflate: None,
             early: Bytes::new(),
             address: Ipv4Addr::LOCALHOST.into(),
@@ -483,6 +495,11 @@ impl Client {
                 let mut length = [0; 2];
                 self.socket.read_exact(&mut length).unwrap();
                 usize::from(u16::from_be_bytes(length))
+            }
+            127 => {
+                let mut length = [0; 8];
+                self.socket.read_exact(&mut length).unwrap();
+                usize::try_from(u64::from_be_bytes(length)).unwrap()
             }
             length => usize::from(length),
         };
