@@ -5,6 +5,7 @@
 //! every node. Implementations check channel names and namespaces; required fields,
 //! Base64 and the shape of disconnect codes have been checked here.
 
+mod console;
 mod proxies;
 mod relay;
 
@@ -18,6 +19,10 @@ use protocol::message::{ClientInfo, StreamPosition};
 
 use crate::error::{ApiError, OperatorError};
 
+pub use console::{
+    BusOverview, Console, FlagChange, FlagRefusal, FlagRollout, FlagState, FlagValue, FlagsChanged,
+    Overview, ProxyOverview, RelayOverview,
+};
 pub use proxies::{
     Proxies, ProxyAccess, ProxyChange, ProxyEndpoint, ProxyError, ProxyExplanation, ProxyLimiter,
     ProxyProblem, ProxyRecord, ProxyRouteMatch, ProxySecret, SecretValue,
@@ -117,6 +122,12 @@ pub trait Operator: Send + Sync + 'static {
 
     /// The HTTP proxy; `None` where it is off.
     fn proxies(&self) -> Option<Self::Proxies>;
+
+    /// What the console asks beside.
+    type Console: Console;
+
+    /// The gateway as the console sees it.
+    fn console(&self) -> Self::Console;
 
     /// Open connections in the order of their client id: those after `page.after` that the
     /// filter lets through, at most `page.limit`.
@@ -311,6 +322,8 @@ pub struct ConnectionFilter {
     pub address: Option<std::net::IpAddr>,
     /// Subscribed to this channel.
     pub channel: Option<String>,
+    /// With this text in client id, user or address, whatever its case.
+    pub search: Option<String>,
 }
 
 /// One open connection. It holds no token, and no payload.
@@ -326,6 +339,8 @@ pub struct Connection {
     pub transport: &'static str,
     /// `json` or `protobuf`.
     pub encoding: &'static str,
+    /// What the client speaks: `centrifuge`, `stratix` or `live`.
+    pub dialect: &'static str,
     /// When it was accepted, in Unix seconds.
     pub connected_at: u64,
     /// How many channels it is subscribed to.

@@ -10,6 +10,7 @@
 //! | `/api/collections/_proxies/…` | operators, as records of PocketBase | an administrator token |
 //! | `/api/gateway/metrics` | Prometheus | an administrator token, or nothing by [`Settings`] |
 //! | `/api/openapi.json`, `/admin/openapi.json` | tools | nothing |
+//! | `/console/…` | the operators' console: files without data | nothing |
 //! | `/admin/…`, and whatever else | operators | an administrator token |
 //!
 //! This crate holds no state of the gateway. It reads requests, asks a [`Control`] and an
@@ -24,6 +25,8 @@ pub mod listener;
 pub mod metrics;
 pub mod openapi;
 pub mod operator;
+mod pages;
+mod probes;
 pub mod readiness;
 mod records;
 mod router;
@@ -33,5 +36,6 @@ pub use control::{Control, Operator};
 pub use error::{ApiError, OperatorError};
 pub use listener::{ListenerLimits, serve, serve_with};
 pub use metrics::HttpMetrics;
+pub use probes::probes;
 pub use readiness::{Readiness, Stage};
 pub use router::{Settings, State, TokenCheck, router};

@@ -26,6 +26,11 @@ use write_deadline::WriteDeadline;
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
+/// Fires when the listener stops, as an extension of each request: answers without an end
+/// end then.
+#[derive(Debug, Clone)]
+pub(crate) struct Stopping(pub(crate) CancellationToken);
+
 /// Bounds of the listener.
 #[derive(Debug, Clone)]
 pub struct ListenerLimits {
@@ -148,8 +153,10 @@ async fn serve_connection<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let router = TowerToHyperService::new(router);
+    let told = Stopping(stopping.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(told.clone());
         router.call(request)
     });
     let stream = WriteDeadline::new(stream, limits.write_timeout);

@@ -4,8 +4,11 @@
 //! is an error), errors come in an envelope of ours, and each change writes one line to
 //! the log target `audit` with the name of the token that made it.
 
+mod channels;
 mod connections;
+mod flags;
 mod guard;
+mod overview;
 mod proxies;
 mod relay;
 mod revocations;
@@ -25,9 +28,10 @@ use serde::de::{self, DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub(crate) use guard::{Actor, Admission, TokenGuard};
+pub(crate) use overview::STREAMS_MAX;
 
 use crate::control::{Control, Operator, ProxyError};
-use crate::error::OperatorError;
+use crate::error::{ApiError, OperatorError};
 use crate::router::{BodyError, Shared, read_body};
 
 /// Every route below `/admin`.
@@ -57,10 +61,17 @@ pub(crate) enum Endpoint {
     Secret,
     PutSecret,
     DeleteSecret,
+    Overview,
+    OverviewStream,
+    Channels,
+    ChannelPresence,
+    FeatureFlags,
+    PutFeatureFlags,
+    PostFeatureFlags,
 }
 
 impl Endpoint {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 31] = [
         Self::Connections,
         Self::Connection,
         Self::CloseConnection,
@@ -85,6 +96,13 @@ impl Endpoint {
         Self::Secret,
         Self::PutSecret,
         Self::DeleteSecret,
+        Self::Overview,
+        Self::OverviewStream,
+        Self::Channels,
+        Self::ChannelPresence,
+        Self::FeatureFlags,
+        Self::PutFeatureFlags,
+        Self::PostFeatureFlags,
     ];
 
     pub(crate) fn path(self) -> &'static str {
@@ -107,6 +125,13 @@ impl Endpoint {
             Self::ProxyExplain => "/admin/proxies/{id}/explain",
             Self::Secrets => "/admin/secrets",
             Self::Secret | Self::PutSecret | Self::DeleteSecret => "/admin/secrets/{name}",
+            Self::Overview => "/admin/overview",
+            Self::OverviewStream => "/admin/overview/stream",
+            Self::Channels => "/admin/channels",
+            Self::ChannelPresence => "/admin/channels/{name}/presence",
+            Self::FeatureFlags | Self::PutFeatureFlags | Self::PostFeatureFlags => {
+                "/admin/feature-flags"
+            }
         }
     }
 
@@ -124,14 +149,20 @@ impl Endpoint {
             | Self::ProxyHistory
             | Self::ProxyExplain
             | Self::Secrets
-            | Self::Secret => "GET",
+            | Self::Secret
+            | Self::Overview
+            | Self::OverviewStream
+            | Self::Channels
+            | Self::ChannelPresence
+            | Self::FeatureFlags => "GET",
             Self::Revoke
             | Self::Reload
             | Self::Drain
             | Self::ReplayDeadLetter
             | Self::ReplayDeadLetters
-            | Self::ProxyRollback => "POST",
-            Self::PutSecret => "PUT",
+            | Self::ProxyRollback
+            | Self::PostFeatureFlags => "POST",
+            Self::PutSecret | Self::PutFeatureFlags => "PUT",
             Self::CloseConnection
             | Self::Reinstate
             | Self::DiscardDeadLetter
@@ -164,11 +195,11 @@ pub(crate) fn routes<C: Control + Operator>(shared: &Arc<Shared<C>>) -> Router {
 }
 
 async fn serve<C: Control + Operator>(
-    shared: &Shared<C>,
+    shared: &Arc<Shared<C>>,
     endpoint: Endpoint,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let control = &*shared.control;
     match endpoint {
         Endpoint::Connections => connections::list(control, &head.uri).await,
@@ -214,6 +245,13 @@ async fn serve<C: Control + Operator>(
         Endpoint::Secret => secrets::show(control, &head).await,
         Endpoint::PutSecret => secrets::put(shared, &head, body).await,
         Endpoint::DeleteSecret => secrets::remove(control, &head).await,
+        Endpoint::Overview => overview::show(control).await,
+        Endpoint::OverviewStream => overview::stream(shared, &head),
+        Endpoint::Channels => channels::list(control, &head.uri).await,
+        Endpoint::ChannelPresence => channels::presence(control, &mut head).await,
+        Endpoint::FeatureFlags => flags::show(control),
+        Endpoint::PutFeatureFlags => flags::replace(shared, &head, body).await,
+        Endpoint::PostFeatureFlags => flags::merge(shared, &head, body).await,
     }
 }
 
@@ -253,6 +291,14 @@ enum Refusal {
     Body(BodyError),
     Operator(OperatorError),
     Proxy(ProxyError),
+    /// A rule of the gateway forbids it.
+    Refused(String),
+    /// What would be needed is off.
+    Unprocessable(&'static str),
+    /// Too much of it is under way.
+    Busy(&'static str),
+    /// It may work later.
+    Unavailable(String),
 }
 
 impl From<ProxyError> for Refusal {
@@ -268,6 +314,15 @@ impl From<OperatorError> for Refusal {
 }
 
 impl Refusal {
+    /// What the server API would say with a code of its own.
+    fn of_api(error: ApiError) -> Self {
+        match error {
+            ApiError::UnknownChannel => Self::NotFound("no namespace has this channel"),
+            ApiError::Internal => Self::Unavailable(error.to_string()),
+            error => Self::Malformed(error.to_string()),
+        }
+    }
+
     fn into_response(self) -> Response {
         let (status, code, message) = match self {
             Self::Malformed(message) => (StatusCode::BAD_REQUEST, "malformed", message),
@@ -287,8 +342,22 @@ impl Refusal {
                 "malformed",
                 "the body broke off".to_owned(),
             ),
-            Self::Operator(OperatorError::Refused(message)) => {
+            Self::Refused(message) | Self::Operator(OperatorError::Refused(message)) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "refused", message)
+            }
+            Self::Unprocessable(message) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "refused",
+                message.to_owned(),
+            ),
+            Self::Busy(message) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "limit_reached",
+                message.to_owned(),
+            ),
+            Self::Unavailable(message) => {
+                tracing::error!(error = message, "admin request failed");
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
             }
             Self::Operator(OperatorError::LimitReached(message)) => {
                 (StatusCode::CONFLICT, "limit_reached", message)

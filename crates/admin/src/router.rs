@@ -21,13 +21,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use lifecycle::Clock;
 use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
 
 use crate::api::{self, ApiKeys, ErrorMode};
 use crate::control::{Control, Operator};
 use crate::metrics::{self, Area, HttpMetrics};
 use crate::operator::{self, Admission, Envelope, TokenGuard};
 use crate::readiness::{Readiness, Stage};
-use crate::{listener::Peer, openapi, records};
+use crate::{listener::Peer, openapi, pages, records};
 
 /// What may change while the process runs.
 #[derive(Debug, Clone)]
@@ -93,6 +94,7 @@ pub fn router<C: Control + Operator>(state: State<C>) -> Router {
         metrics: state.metrics,
         clock: state.clock,
         guard: TokenGuard::new(state.tokens),
+        streams: Arc::new(Semaphore::new(operator::STREAMS_MAX)),
     });
     let open = Router::new()
         .route("/healthz", get(async || status(StatusCode::OK, "ok")))
@@ -107,6 +109,7 @@ pub fn router<C: Control + Operator>(state: State<C>) -> Router {
     open.merge(api::routes(&shared))
         .merge(operator::routes(&shared))
         .merge(records::routes(&shared))
+        .merge(pages::routes())
         .fallback(async |request: Request| not_found(&request))
         .method_not_allowed_fallback(async |request: Request| method_not_allowed(&request))
         .layer(from_fn_with_state(Arc::clone(&shared), guard::<C>))
@@ -123,6 +126,8 @@ pub(crate) struct Shared<C> {
     metrics: HttpMetrics,
     pub(crate) clock: Clock,
     guard: TokenGuard,
+    /// Streams of events that may still be opened.
+    pub(crate) streams: Arc<Semaphore>,
 }
 
 /// Why a request's body could not be had.
@@ -210,13 +215,14 @@ async fn guard<C: Control + Operator>(
 ) -> Response {
     let path = request.uri().path();
     let settings = shared.settings.load();
-    if !settings.operators && (is_below(path, "/admin") || is_below(path, COLLECTIONS)) {
+    let is_operators = is_below(path, "/admin") || is_below(path, COLLECTIONS);
+    if !settings.operators && (is_operators || pages::is_page(path)) {
         return not_found(&request);
     }
     let is_open = match path {
         METRICS_PATH => !settings.metrics_guarded,
         records::METRICS_PATH => settings.proxy_metrics_public,
-        _ => OPEN_PATHS.contains(&path),
+        _ => OPEN_PATHS.contains(&path) || pages::is_page(path),
     };
     if is_open {
         return next.run(request).await;

@@ -8,7 +8,12 @@ use std::path::Path;
 /// Replaces a file: writes a temporary one beside it, syncs it, renames it over and
 /// syncs the folder. Only the owner may read it, or enter the folder if it had to be
 /// made. Callers take turns.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+///
+/// Of the file system; the old file is then still there, or the new one but perhaps not yet
+/// on the disk.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     DirBuilder::new()
         .recursive(true)

@@ -14,6 +14,7 @@
 //! - nothing is read of a token's claims before its signature is checked.
 
 pub mod admin_token;
+pub mod durable;
 pub mod jwks;
 pub mod mint;
 pub mod revocation;
@@ -22,7 +23,6 @@ pub mod signature;
 pub mod verifier;
 
 mod claims;
-mod durable;
 mod key;
 mod pem;
 

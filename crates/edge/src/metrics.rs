@@ -4,6 +4,7 @@
 //! the hot path does not share a cache line with anybody.
 
 mod live;
+mod totals;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -21,6 +22,7 @@ use router::{Flavor, Framing};
 
 use crate::worker::Census;
 pub(crate) use live::LiveMetrics;
+pub use totals::Totals;
 
 /// A closed set of reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -4,13 +4,19 @@
 //! announced, what serves is started before it is called ready, and on the way out
 //! readiness goes first and the admin face last.
 
+mod bus;
+mod cluster;
 mod control;
+mod exact;
 mod figures;
 mod listeners;
 mod live;
 mod looseness;
+mod market;
+mod market_figures;
 mod memory;
 mod metrics;
+mod nats_figures;
 mod proxy;
 mod proxy_figures;
 mod relay;
@@ -21,13 +27,13 @@ mod upkeep;
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use ::bus::Bus;
 use admin::{ListenerLimits, Readiness, Stage};
 use arc_swap::ArcSwap;
 use auth::{AdminTokens, KeySets, Revocations};
-use bus::{Bus, MemoryBus, MemoryConfig};
 use edge::door::Door;
 use edge::fleet::{Crew, Fleet};
 use edge::front::{Front, Root};
@@ -35,20 +41,26 @@ use edge::live::Current;
 use edge::tls::TlsStream;
 use lifecycle::{CancellationToken, Clock, Hangups, Stops, Tasks};
 use prometheus_client::registry::Registry;
+use protocol::channel::Channel;
 use router::relay::Relay;
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, Loaded, ProxyProtocol};
+use crate::flags;
 use crate::logging::Logging;
 use crate::reload::{Outcome, Reloader, Source};
-use control::{Gateway, proxies};
+use cluster::Cluster;
+use control::{Gateway, console, proxies};
 use figures::Figures;
 use listeners::Bound;
 use metrics::Metrics;
 use tls::Certificates;
 
 pub use metrics::reference as metrics_reference;
+
+/// Where feature flags are kept, below the data folder.
+const FLAGS_FILE: &str = "feature-flags.json";
 
 /// How long tasks may take to end after the drain.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -75,6 +87,9 @@ pub enum AssemblyError {
     /// Something kept on disk can't be used.
     #[error("data folder can't be used: {0}")]
     Data(String),
+    /// The bus could not be had.
+    #[error("bus can't be used: {0}")]
+    Bus(String),
     /// A worker could not be started.
     #[error(transparent)]
     Fleet(#[from] edge::fleet::FleetError),
@@ -93,6 +108,15 @@ pub fn run(source: Source, loaded: Loaded, logging: Logging) -> Result<(), Assem
     served
 }
 
+/// Runs the aggregator of market data alone until told to stop.
+pub fn run_market(config: &Config) -> Result<(), AssemblyError> {
+    let runtime =
+        lifecycle::background_runtime(background_threads()).map_err(AssemblyError::Runtime)?;
+    let served = runtime.block_on(market::serve(config));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
 /// Threads of the runtime for everything but resting connections.
 fn background_threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
@@ -101,7 +125,7 @@ fn background_threads() -> usize {
 async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), AssemblyError> {
     let mut stops = Stops::listen().map_err(AssemblyError::Runtime)?;
     let hangups = Hangups::listen().map_err(AssemblyError::Runtime)?;
-    let (mut parts, listeners) = build(&loaded.config)?;
+    let (mut parts, listeners) = build(&loaded.config).await?;
     let config_now = Arc::new(ArcSwap::from_pointee(loaded.config.clone()));
     parts.start_sides(&config_now).await?;
     let parts = parts;
@@ -126,11 +150,37 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
         );
     }
 
+    if let Some(listener) = listeners.live {
+        let front = parts.front(&loaded.config, &fleet, Some(Root::Live));
+        parts
+            .tasks
+            .spawn("live front", front.serve(vec![listener], accepting.clone()));
+    }
+    let market_stop = CancellationToken::new();
+    let cluster = Cluster {
+        bus: parts.bus.clone(),
+        fleet: Arc::clone(&fleet),
+        revocations: Arc::clone(&parts.revocations),
+        clock: parts.clock,
+        tasks: parts.tasks.clone(),
+    };
+    parts
+        .tasks
+        .spawn("cluster", cluster.clone().run(parts.tasks.stopping()));
+    let market_tasks = Tasks::new();
+    let stop = market_stop.clone();
+    let market = market::start(&loaded.config, &parts.bus, parts.clock, &market_tasks, stop);
+    if let Some(market) = market {
+        parts.metrics.market.show(&market);
+    }
+
     let settings = Arc::new(ArcSwap::from_pointee(live::admin_settings(&loaded.config)));
+    let console = parts.console(&loaded.config, &fleet);
     let reloader = Reloader::new(source, loaded);
     let gateway = Arc::new(Gateway {
         fleet: Arc::clone(&fleet),
         bus: parts.bus.clone(),
+        cluster,
         relay: parts
             .relay
             .as_ref()
@@ -138,6 +188,7 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
         current: Arc::clone(&parts.current),
         revocations: Arc::clone(&parts.revocations),
         proxy: parts.desk(&config_now),
+        console,
         config: config_now,
         reload: reloader.handle(),
         drain: drain_asked.clone(),
@@ -181,6 +232,8 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
     }
     // A second signal may have come before the drain got so far.
     accepting.cancel();
+    market_stop.cancel();
+    market_tasks.stop(STOP_GRACE).await;
     fleet.stop(&parts.tasks).await;
     if let Some(running) = &parts.relay {
         running.stop(STOP_GRACE).await;
@@ -192,6 +245,7 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
             "tasks were still running at the end"
         );
     }
+    bus::close(&parts.bus, STOP_GRACE).await;
     info!("stopped");
     if failed.is_cancelled() {
         return Err(AssemblyError::Worker);
@@ -203,11 +257,12 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
 struct Parts {
     clock: Clock,
     tasks: Tasks,
+    around: live::Around,
     current: Current,
     certificates: Certificates,
-    key_sets: Arc<KeySets>,
     door: Arc<Door>,
     bus: Bus,
+    flags: flags::Desk,
     relay: Option<relay::Running>,
     proxy: Option<proxy::Running>,
     revocations: Arc<Revocations>,
@@ -218,7 +273,7 @@ struct Parts {
     node: String,
 }
 
-fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
+async fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
     let listeners = Bound::bind(config)?;
     let clock = Clock::start();
     let data = |error: &dyn Error| AssemblyError::Data(chain(error));
@@ -227,15 +282,17 @@ fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
     let certificates = Certificates::load(config).map_err(AssemblyError::Settings)?;
     let key_sets = Arc::new(KeySets::new());
     let node = live::random_id();
-    let live =
-        live::live(config, &key_sets, clock, &node, None).map_err(AssemblyError::Settings)?;
-
-    let memory = &config.bus.memory;
-    let bus = Bus::Memory(Arc::new(MemoryBus::new(&MemoryConfig {
-        history_bytes_max: memory.history_bytes_max,
-        channels_max: memory.channels_max,
-        ..MemoryConfig::default()
-    })));
+    let tasks = Tasks::new();
+    let bus = bus::open(config, "gateway", &node, &tasks).await?;
+    let (flags, keeper, known) = open_flags(config, &bus, clock, &tasks).await?;
+    let around = live::Around {
+        key_sets: Arc::clone(&key_sets),
+        clock,
+        node: node.clone(),
+        bus: bus.clone(),
+        flags: flags.flags().clone(),
+    };
+    let live = live::live(config, &around, None).map_err(AssemblyError::Settings)?;
     let revocations = Arc::new(revocations);
     let shown = certificates.clone();
     let (registry, metrics) = metrics::registry(Figures {
@@ -244,14 +301,21 @@ fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
         revocations: Arc::clone(&revocations),
         certificate_expiry: Box::new(move || shown.expires_at()),
     });
+    let current = Arc::new(ArcSwap::from_pointee(live));
+    // Set once, before the keeper runs.
+    let _first = known.set(Arc::clone(&current));
+    if config.feature_flags.enabled {
+        tasks.spawn("feature flags", keeper.run(tasks.stopping()));
+    }
     let parts = Parts {
         clock,
-        tasks: Tasks::new(),
-        current: Arc::new(ArcSwap::from_pointee(live)),
+        tasks,
+        around,
+        current,
         certificates,
-        key_sets,
         door: Arc::new(Door::default()),
         bus,
+        flags,
         relay: None,
         proxy: None,
         revocations,
@@ -262,6 +326,38 @@ fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
         node,
     };
     Ok((parts, listeners))
+}
+
+/// Reads the flags that were kept. How their channel keeps publications is known once the
+/// settings are in force.
+async fn open_flags(
+    config: &Config,
+    bus: &Bus,
+    clock: Clock,
+    tasks: &Tasks,
+) -> Result<(flags::Desk, flags::Keeper, Arc<OnceLock<Current>>), AssemblyError> {
+    let known = Arc::new(OnceLock::<Current>::new());
+    let (seen, channel) = (Arc::clone(&known), config.feature_flags.channel.clone());
+    let place = if bus.is_remote() {
+        flags::Place::Bus(bus.clone())
+    } else {
+        flags::Place::File(config.data_dir.join(FLAGS_FILE))
+    };
+    let setup = flags::Setup {
+        bus: bus.clone(),
+        channel: Channel::new(&channel),
+        policy: Box::new(move || {
+            let live = seen.get()?.load();
+            let resolved = live.session.namespaces.resolve(&channel)?;
+            router::policy(&resolved.options)
+        }),
+        place,
+        clock,
+        tasks: tasks.clone(),
+    };
+    let opened = flags::Keeper::open(setup).await;
+    let (desk, keeper) = opened.map_err(|error| AssemblyError::Data(chain(&error)))?;
+    Ok((desk, keeper, known))
 }
 
 impl Parts {
@@ -289,6 +385,24 @@ impl Parts {
             installed: running.installed(),
             clock: self.clock,
             metrics: Arc::new(move || figures.contract_text()),
+        })
+    }
+
+    /// The gateway at the operators' console.
+    fn console(&self, config: &Config, fleet: &Arc<Fleet>) -> console::Desk {
+        let flags = config.feature_flags.enabled.then(|| self.flags.clone());
+        console::Desk::new(console::Sources {
+            fleet: Arc::clone(fleet),
+            bus: self.bus.clone(),
+            metrics: Arc::clone(&self.metrics.edge),
+            relay: self.relay(),
+            proxy: self.metrics.proxy.clone(),
+            flags,
+            current: Arc::clone(&self.current),
+            readiness: self.readiness.clone(),
+            clock: self.clock,
+            node: self.node.clone(),
+            last: console::Last::default(),
         })
     }
 
@@ -413,15 +527,14 @@ fn spawn_reload(
     logging: Logging,
 ) {
     let (gateway, settings) = (Arc::clone(gateway), Arc::clone(settings));
-    let (current, key_sets) = (Arc::clone(&parts.current), Arc::clone(&parts.key_sets));
-    let (clock, node) = (parts.clock, parts.node.clone());
+    let (current, around) = (Arc::clone(&parts.current), parts.around.clone());
     let certificates = parts.certificates.clone();
     let running = parts.relay.clone();
     let proxy = parts.proxy.clone();
     let apply = move |config: Arc<Config>| {
         // Whatever may fail comes first; from the swap on nothing does.
         let before = current.load_full();
-        let live = live::live(&config, &key_sets, clock, &node, before.relay.as_ref())?;
+        let live = live::live(&config, &around, before.relay.as_ref())?;
         let relayed = running
             .as_ref()
             .map(|running| running.settings(&config))

@@ -5,6 +5,7 @@ pub mod assembly;
 pub mod config;
 pub mod demo;
 pub mod echo_agent;
+pub mod flags;
 pub mod logging;
 pub mod metrics;
 pub mod reload;

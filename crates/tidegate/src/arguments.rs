@@ -35,6 +35,11 @@ impl Arguments {
 pub(crate) enum Command {
     /// Serve; what happens without a command
     Serve,
+    /// Run the aggregator of market data alone: section `market` of the configuration, over
+    /// the bus of section `bus`
+    ///
+    /// Health and metrics are on `listeners.admin.address`.
+    Market,
     /// Check the configuration: print it as it would be used, or what is wrong with it
     Check,
     /// Make a token for a client, for development and tests

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     };
     let done = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(source),
+        Command::Market => serve_market(&source),
         Command::Check => check(source),
         Command::Token(token) => make_token(&source, token),
         Command::AdminToken(token) => administer(source, token),
@@ -51,6 +52,13 @@ fn serve(source: Source) -> Result<()> {
     let loaded = source.load().map_err(|error| not_started(&source, error))?;
     let logging = Logging::start(&loaded.config.log)?;
     gateway::assembly::run(source, loaded, logging)?;
+    Ok(())
+}
+
+fn serve_market(source: &Source) -> Result<()> {
+    let loaded = source.load().map_err(|error| not_started(source, error))?;
+    let _logging = Logging::start(&loaded.config.log)?;
+    gateway::assembly::run_market(&loaded.config)?;
     Ok(())
 }
 

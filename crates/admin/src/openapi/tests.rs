@@ -2,8 +2,9 @@ use std::collections::BTreeSet;
 
 use super::{ADMIN, SERVER_API};
 use crate::control::{
-    DeadLetter, ProxyAccess, ProxyEndpoint, ProxyExplanation, ProxyLimiter, ProxyRouteMatch,
-    RelayAgent, RelayRoute, RelayRule, RelaySummary,
+    BusOverview, DeadLetter, FlagState, Overview, ProxyAccess, ProxyEndpoint, ProxyExplanation,
+    ProxyLimiter, ProxyOverview, ProxyRouteMatch, RelayAgent, RelayOverview, RelayRoute, RelayRule,
+    RelaySummary,
 };
 use crate::router::OPEN_PATHS;
 use crate::{api, operator, records};
@@ -121,6 +122,29 @@ fn what_is_said_about_the_proxy_has_the_documented_fields() {
             "ProxyRouteMatch",
             serde_json::to_value(ProxyRouteMatch::default()),
         ),
+    ];
+    for (name, answer) in answers {
+        let schema = &document["components"]["schemas"][name];
+        let found = differences(schema, &answer.unwrap(), name);
+        assert!(schema.is_object() && found.is_empty(), "{found:#?}");
+    }
+}
+
+#[test]
+fn what_is_said_at_a_glance_has_the_documented_fields() {
+    let document: serde_json::Value = serde_json::from_str(ADMIN).unwrap();
+    let answers = [
+        ("Overview", serde_json::to_value(Overview::default())),
+        ("BusOverview", serde_json::to_value(BusOverview::default())),
+        (
+            "RelayOverview",
+            serde_json::to_value(RelayOverview::default()),
+        ),
+        (
+            "ProxyOverview",
+            serde_json::to_value(ProxyOverview::default()),
+        ),
+        ("FlagState", serde_json::to_value(FlagState::default())),
     ];
     for (name, answer) in answers {
         let schema = &document["components"]["schemas"][name];

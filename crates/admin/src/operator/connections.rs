@@ -16,6 +16,8 @@ struct ListQuery {
     user: Option<String>,
     address: Option<IpAddr>,
     channel: Option<String>,
+    search: Option<String>,
+    #[serde(alias = "cursor")]
     after: Option<String>,
     limit: Option<usize>,
 }
@@ -31,6 +33,7 @@ pub(super) async fn list<C: Operator>(control: &C, uri: &Uri) -> Result<Response
         user,
         address,
         channel,
+        search,
         after,
         limit,
     } = query(uri)?;
@@ -42,6 +45,7 @@ pub(super) async fn list<C: Operator>(control: &C, uri: &Uri) -> Result<Response
         user,
         address,
         channel,
+        search,
     };
     // One more than asked for says whether there is a next page.
     let page = Page {
@@ -112,6 +116,7 @@ struct Shape<'a> {
     address: String,
     transport: &'static str,
     encoding: &'static str,
+    dialect: &'static str,
     connected_at: u64,
     channels: usize,
     queue_bytes: usize,
@@ -125,6 +130,7 @@ impl<'a> From<&'a Connection> for Shape<'a> {
             address: connection.address.to_string(),
             transport: connection.transport,
             encoding: connection.encoding,
+            dialect: connection.dialect,
             connected_at: connection.connected_at,
             channels: connection.channels,
             queue_bytes: connection.queue_bytes,

@@ -1,5 +1,6 @@
 //! A gateway that writes down what it is asked and answers from a script.
 
+mod console;
 mod proxies;
 mod relay;
 
@@ -14,6 +15,7 @@ use admin::control::{
 };
 use admin::{ApiError, OperatorError};
 use bytes::Bytes;
+use console::FakeConsole;
 use protocol::code::Disconnect;
 use protocol::message::{ClientInfo, StreamPosition};
 use proxies::FakeProxies;
@@ -25,6 +27,7 @@ pub(crate) struct Fake {
     revoked: Mutex<Vec<Revocation>>,
     relay: Mutex<Option<FakeRelay>>,
     proxies: Mutex<Option<FakeProxies>>,
+    console: FakeConsole,
 }
 
 impl Fake {
@@ -192,6 +195,11 @@ impl Control for Fake {
 impl Operator for Fake {
     type Relay = FakeRelay;
     type Proxies = FakeProxies;
+    type Console = FakeConsole;
+
+    fn console(&self) -> FakeConsole {
+        self.console.clone()
+    }
 
     fn proxies(&self) -> Option<FakeProxies> {
         self.proxies.lock().unwrap().clone()
@@ -209,7 +217,9 @@ impl Operator for Fake {
         let all = (0..250).map(|index| connection(&format!("c{index:03}")));
         let after = page.after.unwrap_or_default();
         let matching = all.filter(|connection| {
+            let search = filter.search.as_deref().unwrap_or_default();
             connection.client > after
+                && connection.client.contains(search)
                 && filter
                     .user
                     .as_ref()
@@ -302,6 +312,7 @@ fn connection(client: &str) -> Connection {
         address: "192.0.2.1".parse().unwrap(),
         transport: "websocket",
         encoding: "json",
+        dialect: "centrifuge",
         connected_at: 1_700_000_000,
         channels: 1,
         queue_bytes: 0,

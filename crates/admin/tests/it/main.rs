@@ -8,6 +8,7 @@
 
 mod api;
 mod audit;
+mod console;
 mod fake;
 mod http;
 mod listener;

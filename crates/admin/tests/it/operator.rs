@@ -98,7 +98,7 @@ async fn connections_come_in_pages() {
     assert_eq!(
         page,
         json!({"connections": [{"client": "c200", "user": "eve", "address": "192.0.2.1",
-        "transport": "websocket", "encoding": "json", "connected_at": 1_700_000_000,
+        "transport": "websocket", "encoding": "json", "dialect": "centrifuge", "connected_at": 1_700_000_000,
         "channels": 1, "queue_bytes": 0}]})
     );
     for wrong in [

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use protocol::code::Disconnect;
+use protocol::dialect::Dialect;
 use protocol::session::{ClientId, Operation, Transport};
 use router::Flavor;
 
@@ -48,6 +49,8 @@ pub struct Glimpse {
     pub user: String,
     /// Where it comes from.
     pub address: IpAddr,
+    /// What it speaks.
+    pub dialect: Dialect,
     /// Encoding and framing.
     pub flavor: Flavor,
     /// Whether TLS ends here.
@@ -105,6 +108,7 @@ impl Worker {
                         .map(|identity| identity.user.to_string())
                         .unwrap_or_default(),
                     address: connection.address,
+                    dialect: session.dialect(),
                     flavor: connection.flavor,
                     is_tls: matches!(connection.link, super::link::Link::Tls(..)),
                     since_unix_ms: self.now.unix_ms.saturating_sub(age_ms),

@@ -1,5 +1,6 @@
 //! What the admin face asks, carried out on fleet, bus and relay.
 
+pub(super) mod console;
 pub(super) mod proxies;
 pub(super) mod relay;
 
@@ -20,19 +21,24 @@ use auth::revocation::{RevocationError, Revoked};
 use auth::{Revocation, Revocations};
 use bus::{Bus, BusError, Now, Publish};
 use bytes::Bytes;
-use edge::fleet::{Fleet, Glimpse, Select};
+use edge::fleet::{Fleet, Glimpse};
 use edge::live::Current;
 use lifecycle::{CancellationToken, Clock, Tasks};
 use protocol::channel::Channel;
-use protocol::code::{Disconnect, ErrorCode, UnsubscribeCode};
+use protocol::code::{Disconnect, ErrorCode};
 use protocol::codec::Encoding;
+use protocol::dialect::Dialect;
 use protocol::message::{ClientInfo, StreamPosition};
-use protocol::session::{ClientId, Operation, ServerSubscribe};
+use protocol::session::{ClientId, ServerSubscribe};
 use protocol::settings::ResolvedOptions;
 use router::Framing;
 use router::relay::Relay;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::chain;
+use super::cluster::{Cluster, Deed, Order, OrderError, Subscribe};
 use crate::config::Config;
 use crate::reload::{Outcome, ReloadHandle};
 
@@ -43,12 +49,15 @@ const REVOCATION_TTL: Duration = Duration::from_secs(30 * 86_400);
 pub(super) struct Gateway {
     pub(super) fleet: Arc<Fleet>,
     pub(super) bus: Bus,
+    /// The other gateways.
+    pub(super) cluster: Cluster,
     /// `None` if it is off.
     pub(super) relay: Option<Arc<Relay>>,
     pub(super) current: Current,
     pub(super) revocations: Arc<Revocations>,
     /// `None` if it is off.
     pub(super) proxy: Option<proxies::Desk>,
+    pub(super) console: console::Desk,
     pub(super) config: Arc<ArcSwap<Config>>,
     pub(super) reload: ReloadHandle,
     pub(super) drain: CancellationToken,
@@ -124,25 +133,16 @@ impl Control for Gateway {
             recover_since: options.recover_since,
             expires_at: options.expire_at.unwrap_or(0),
         };
-        self.operate(
-            &selector,
-            Vec::new(),
-            &Operation::Subscribe(Box::new(subscribe)),
-        );
-        Ok(())
+        let deed = Deed::Subscribe(Box::new(Subscribe::of(&subscribe)));
+        self.order(selector, Vec::new(), deed)
     }
 
     async fn unsubscribe(&self, selector: Selector, channel: &str) -> Result<(), ApiError> {
         if channel.is_empty() {
             return Err(ApiError::BadRequest);
         }
-        let code = UnsubscribeCode::SERVER_UNSUBSCRIBE;
-        let operation = Operation::Unsubscribe {
-            channel: channel.into(),
-            code,
-        };
-        self.operate(&selector, Vec::new(), &operation);
-        Ok(())
+        let channel = channel.to_owned();
+        self.order(selector, Vec::new(), Deed::Unsubscribe { channel })
     }
 
     async fn disconnect(
@@ -151,22 +151,23 @@ impl Control for Gateway {
         whitelist: Vec<String>,
         disconnect: Disconnect,
     ) -> Result<(), ApiError> {
-        let except = whitelist
-            .iter()
-            .filter_map(|client| ClientId::from_str(client).ok())
-            .collect();
-        self.operate(&selector, except, &Operation::Disconnect(disconnect));
-        Ok(())
+        // An id that is none names no connection, and that is no error.
+        let is_id = |client: &String| ClientId::from_str(client).is_ok();
+        let except = whitelist.into_iter().filter(is_id).collect();
+        let deed = Deed::Disconnect {
+            code: disconnect.code,
+            reason: disconnect.reason.into_owned(),
+        };
+        self.order(selector, except, deed)
     }
 
     async fn refresh(&self, selector: Selector, options: RefreshOptions) -> Result<(), ApiError> {
-        let operation = Operation::Refresh {
+        let deed = Deed::Refresh {
             expired: options.expired,
             expires_at: Some(options.expire_at.unwrap_or(0)),
-            info: options.info,
+            info: options.info.map(|info| STANDARD.encode(info)),
         };
-        self.operate(&selector, Vec::new(), &operation);
-        Ok(())
+        self.order(selector, Vec::new(), deed)
     }
 
     async fn presence(&self, channel: &str) -> Result<BTreeMap<String, ClientInfo>, ApiError> {
@@ -288,27 +289,35 @@ impl Gateway {
         }
     }
 
-    fn operate(&self, selector: &Selector, except: Vec<ClientId>, operation: &Operation) {
-        let client = selector.client.as_deref().map(ClientId::from_str);
-        let session = selector.session.as_deref().map(uuid::Uuid::parse_str);
-        // An id that is none names no connection, and that is no error.
-        let (Ok(client), Ok(session)) = (client.transpose(), session.transpose()) else {
-            return;
-        };
-        let session = session.map(|session| session.as_u128());
-        let select = Select {
-            client,
-            session,
+    /// Does something to the connections of a user, at whatever gateway they are.
+    fn order(&self, selector: Selector, except: Vec<String>, deed: Deed) -> Result<(), ApiError> {
+        let order = Order {
+            user: selector.user,
+            client: selector.client,
+            session: selector.session,
             except,
-            arrived_before: None,
+            deed,
         };
-        self.fleet.operate(&selector.user, &select, operation);
+        match self.cluster.give(&order) {
+            Ok(()) => Ok(()),
+            // An id that is none names no connection, and that is no error.
+            Err(OrderError::Id(_)) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "order was not carried out");
+                Err(ApiError::BadRequest)
+            }
+        }
     }
 }
 
 impl Operator for Gateway {
     type Relay = relay::Desk;
     type Proxies = proxies::Desk;
+    type Console = console::Desk;
+
+    fn console(&self) -> console::Desk {
+        self.console.clone()
+    }
 
     fn proxies(&self) -> Option<proxies::Desk> {
         self.proxy.clone()
@@ -326,6 +335,14 @@ impl Operator for Gateway {
         page: Page,
     ) -> Result<Vec<Connection>, OperatorError> {
         let mut found: Vec<Glimpse> = self.fleet.connections().await;
+        let search = filter.search.as_deref().unwrap_or_default().to_lowercase();
+        let is_found = |glimpse: &Glimpse| {
+            let has = |text: &str| text.to_lowercase().contains(&search);
+            search.is_empty()
+                || has(&glimpse.user)
+                || has(&glimpse.client.to_string())
+                || has(&glimpse.address.to_string())
+        };
         found.retain(|glimpse| {
             filter
                 .user
@@ -338,6 +355,7 @@ impl Operator for Gateway {
                     .channel
                     .as_ref()
                     .is_none_or(|name| glimpse.channels.contains(name))
+                && is_found(glimpse)
         });
         let mut listed: Vec<Connection> = found.iter().map(connection).collect();
         listed.sort_unstable_by(|one, other| one.client.cmp(&other.client));
@@ -401,6 +419,8 @@ impl Operator for Gateway {
         };
         let (revocations, entry) = (Arc::clone(&self.revocations), revocation.clone());
         self.on_disk(move || revocations.add(entry, now_s)).await?;
+        let told = self.cluster.keep(&revocation).await;
+        told.map_err(|error| here_only(&error))?;
         Ok(listed(revocation))
     }
 
@@ -413,8 +433,11 @@ impl Operator for Gateway {
             },
             RevokedSubject::TokenId(token_id) => Revoked::Token { token_id },
         };
-        let revocations = Arc::clone(&self.revocations);
-        self.on_disk(move || revocations.remove(&revoked)).await
+        let (revocations, gone) = (Arc::clone(&self.revocations), revoked.clone());
+        let was_there = self.on_disk(move || revocations.remove(&gone)).await?;
+        let told = self.cluster.forget(&revoked).await;
+        told.map_err(|error| here_only(&error))?;
+        Ok(was_there)
     }
 
     async fn reload(&self) -> Result<Reloaded, OperatorError> {
@@ -475,6 +498,11 @@ fn connection(glimpse: &Glimpse) -> Connection {
             Encoding::Json => "json",
             Encoding::Protobuf => "protobuf",
         },
+        dialect: match glimpse.dialect {
+            Dialect::Centrifuge => "centrifuge",
+            Dialect::Stratix => "stratix",
+            Dialect::Live { .. } => "live",
+        },
         connected_at: glimpse.since_unix_ms / 1_000,
         channels: glimpse.channels.iter().collect::<HashSet<_>>().len(),
         queue_bytes: glimpse.queue_bytes,
@@ -495,6 +523,11 @@ fn listed(revocation: Revocation) -> ListedRevocation {
         expires_at: revocation.expires_at,
         reason: revocation.reason,
     }
+}
+
+/// It is done, but other gateways have not been told: whoever asked should ask again.
+fn here_only(error: &BusError) -> OperatorError {
+    OperatorError::Failed(format!("it holds at this gateway only: {error}"))
 }
 
 fn api_error(error: BusError) -> ApiError {

@@ -14,6 +14,7 @@ pub(super) struct Bound {
     pub(super) main: Vec<TcpListener>,
     pub(super) admin: TcpListener,
     pub(super) relay: Option<TcpListener>,
+    pub(super) live: Option<TcpListener>,
 }
 
 impl Bound {
@@ -51,7 +52,18 @@ impl Bound {
             }
             _ => None,
         };
-        Ok(Self { main, admin, relay })
+        let live = match config.listeners.live.address {
+            Some(wanted) if config.live.is_on() => {
+                Some(front::bind(wanted, false).map_err(refuse("live", wanted))?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            main,
+            admin,
+            relay,
+            live,
+        })
     }
 
     /// Says what is bound, and returns what there is to say once everything runs.
@@ -77,6 +89,9 @@ impl Bound {
         }
         if let Some(relay) = address(self.relay.as_ref()) {
             info!(listener = "relay", address = %relay, "listening");
+        }
+        if let Some(live) = address(self.live.as_ref()) {
+            info!(listener = "live", address = %live, "listening");
         }
         if let Some(admin) = address(Some(&self.admin)) {
             let is_tls = config.listeners.admin.tls.is_some();

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use admin::{ApiKeys, ErrorMode as ApiErrorMode};
 use auth::{KeySets, Verifier};
-use edge::live::{Addresses, DemoToken, Door, Fixed, Http, Http2, Live, WebSocket};
+use bus::Bus;
+use edge::live::{Addresses, DemoToken, Door, Fixed, Http, Http2, Live, LiveDialect, WebSocket};
 use lifecycle::Clock;
+use protocol::calls::Calls;
 use protocol::session;
 use protocol::settings::Namespaces;
 use websocket::{DeflateConfig, Limits};
 
 use crate::config::{Config, ErrorMode, Network};
+use crate::flags::Flags;
 use crate::tokens;
 
 use super::{memory, relay};
@@ -20,20 +23,35 @@ use super::{memory, relay};
 /// a refresh.
 const DEMO_TOKEN_TTL: Duration = Duration::from_secs(600);
 
+/// What settings are put into force with, and what stays whatever they say.
+#[derive(Clone)]
+pub(super) struct Around {
+    pub(super) key_sets: Arc<KeySets>,
+    pub(super) clock: Clock,
+    pub(super) node: String,
+    pub(super) bus: Bus,
+    pub(super) flags: Flags,
+}
+
 /// What may change while running.
 pub(super) fn live(
     config: &Config,
-    key_sets: &KeySets,
-    clock: Clock,
-    node: &str,
+    around: &Around,
     before: Option<&edge::live::Relay>,
 ) -> Result<Live, String> {
+    let Around {
+        key_sets,
+        clock,
+        node,
+        ..
+    } = around;
     let mut channel = config.channel.clone();
     if config.relay.is_on() {
         // Before all others: no pattern of the operator's may take its channels.
         channel.namespaces.insert(0, relay::namespace(config));
     }
     let namespaces = Namespaces::new(&channel).map_err(|error| format!("channel.{error}"))?;
+    let calls = Calls::new(&config.rpc.requests).map_err(|error| format!("rpc.{error}"))?;
     let signatures = relay::signatures(
         &config.relay.signatures,
         before.and_then(|before| before.signatures.as_deref()),
@@ -53,10 +71,12 @@ pub(super) fn live(
             client: config.client.settings.clone(),
             namespaces,
             rpc_ping: config.rpc.ping.enabled,
+            calls,
             backlog_max: 4 * config.websocket.message_size_limit,
             stratix_pulse: relay::pulse(config),
+            live_subjects: config.live.patterns(),
             version: env!("CARGO_PKG_VERSION"),
-            node: node.to_owned(),
+            node: node.clone(),
         },
         origins: Box::new(move |origin| origins.iter().any(|rule| rule.admits(origin))),
         addresses: Addresses {
@@ -93,8 +113,45 @@ pub(super) fn live(
         verifier: Arc::new(verifier),
         proxy: http(config),
         relay: relay::live(config, signatures),
-        demo: config.demo.is_on().then(|| demo_tokens(config, clock)),
+        live_data: live_data(config, around)?,
+        flags: {
+            let flags = around.flags.clone();
+            Arc::new(move |name, user| flags.get(name, user))
+        },
+        demo: config.demo.is_on().then(|| demo_tokens(config, *clock)),
     })
+}
+
+fn live_data(config: &Config, around: &Around) -> Result<Option<LiveDialect>, String> {
+    let live = &config.live;
+    if !live.is_on() {
+        return Ok(None);
+    }
+    let verifier = match live.token.enabled {
+        false => None,
+        true => Some(Arc::new(
+            Verifier::new(&live.token.token, None, &around.key_sets)
+                .map_err(|error| format!("live.token: {error}"))?,
+        )),
+    };
+    let bus = around.bus.clone();
+    Ok(Some(LiveDialect {
+        verifier,
+        optional_token: live.optional_token,
+        envelope: live.envelope,
+        websocket: Limits {
+            message_max: live.message_size_max,
+            frame_max: live.message_size_max as u64,
+            inflated_max: live.message_size_max,
+            inflate_ratio_max: config.websocket.compression.inflate_ratio_limit,
+        },
+        subjects_per_message_max: live.subjects_per_message_max,
+        queue: live.send_queue_max,
+        slow_bytes: live.slow_bytes,
+        slow_patience: live.slow_patience,
+        metrics_networks: live.metrics_networks.iter().map(|one| one.net()).collect(),
+        bus: Arc::new(move || super::bus::health(&bus)),
+    }))
 }
 
 fn http(config: &Config) -> Http {
@@ -136,6 +193,7 @@ fn websocket(config: &Config) -> WebSocket {
         write_timeout: websocket.write_timeout,
         control_frame_rate: websocket.control_frame_rate,
         control_frame_burst: websocket.control_frame_burst,
+        unsent_max: websocket.unsent_max,
     }
 }
 

@@ -104,8 +104,7 @@ fn loose_live_data(config: &Config, found: &mut Vec<String>) {
     let own_keys = live.token.enabled || config.client.token.has_keys();
     if live.is_on() && !live.optional_token && !own_keys {
         found.push(
-            "live is on and client.token has no key: no client of live data can connect"
-                .to_owned(),
+            "live is on and client.token has no key: no client of live data can connect".to_owned(),
         );
     }
     let (bus, buffer) = (&config.bus, &config.relay.buffer);

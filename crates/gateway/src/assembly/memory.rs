@@ -18,6 +18,24 @@ pub(super) fn resident() -> u64 {
     status.and_then(|text| kib(&text, "VmRSS:")).unwrap_or(0)
 }
 
+/// Processor time that this process has used, in seconds; 0 where that can't be told.
+pub(super) fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    ticks(&stat).map_or(0.0, |ticks| ticks as f64 / TICKS_PER_SECOND)
+}
+
+/// Time in user and system mode: the 14th and 15th field. The second, the name, may have
+/// anything in it, but it ends with the last parenthesis.
+fn ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(11).map(str::parse);
+    let (user, system): (u64, u64) = (fields.next()?.ok()?, fields.next()?.ok()?);
+    user.checked_add(system)
+}
+
+/// What Linux counts processor time in towards programs, on every architecture we run on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 type Read<'a> = &'a dyn Fn(&Path) -> Option<String>;
 
 /// The least of the machine's memory and the limits of all control groups around this
@@ -58,7 +76,15 @@ fn kib(text: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::offered;
+    use super::{offered, ticks};
+
+    #[test]
+    fn processor_time_is_read_behind_any_name() {
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 4 0 9 1 2";
+        assert_eq!(ticks(stat), Some(300));
+        assert_eq!(ticks(""), None);
+        assert_eq!(ticks("7 (a) S 1"), None);
+    }
 
     #[track_caller]
     fn assert_offered(files: &[(&str, &str)], expected: Option<u64>) {

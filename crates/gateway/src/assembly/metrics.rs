@@ -8,6 +8,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use super::figures::Figures;
+use super::market_figures::{self, MarketFigures};
+use super::nats_figures::{self, NatsFigures};
 use super::proxy_figures::{self, ProxyFigures};
 use super::relay_figures::{RelayFigures, Sample};
 
@@ -20,6 +22,8 @@ pub(super) struct Metrics {
     pub(super) relay: RelayFigures,
     /// Shows the HTTP proxy from when it is given it.
     pub(super) proxy: ProxyFigures,
+    /// Shows the aggregator from when it is given it.
+    pub(super) market: MarketFigures,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -37,10 +41,13 @@ pub(super) fn registry(figures: Figures) -> (Registry, Metrics) {
         reload: ReloadMetrics::new(&mut registry),
         relay: RelayFigures::default(),
         proxy: ProxyFigures::default(),
+        market: MarketFigures::default(),
     };
+    registry.register_collector(Box::new(NatsFigures::of(&figures.bus)));
     registry.register_collector(Box::new(figures));
     registry.register_collector(Box::new(metrics.relay.clone()));
     registry.register_collector(Box::new(metrics.proxy.clone()));
+    registry.register_collector(Box::new(metrics.market.clone()));
     (registry, metrics)
 }
 
@@ -59,6 +66,8 @@ pub fn reference() -> Result<String, std::fmt::Error> {
     });
     registry.register_collector(Box::new(Sample));
     registry.register_collector(Box::new(proxy_figures::Sample));
+    registry.register_collector(Box::new(market_figures::Sample));
+    registry.register_collector(Box::new(nats_figures::Sample));
     admin::metrics::reference_markdown(&registry)
 }
 

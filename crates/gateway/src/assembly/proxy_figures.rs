@@ -85,6 +85,13 @@ impl ProxyFigures {
         self.source.get_or_init(|| Box::new(source));
     }
 
+    /// How many routes there are, and requests under way; `None` without a proxy.
+    pub(super) fn at_a_glance(&self) -> Option<(usize, u64)> {
+        let reading = self.source.get()?();
+        let under_way = reading.routes.iter().map(|route| route.figures.active);
+        Some((reading.routes.len(), under_way.sum()))
+    }
+
     /// The contract's figures alone, as `GET /api/gateway/metrics` gives them; `None`
     /// without a proxy.
     pub(super) fn contract_text(&self) -> Option<String> {

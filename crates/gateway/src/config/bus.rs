@@ -95,20 +95,18 @@ pub struct NatsBus {
     /// whoever may publishes there, and positions are its publisher's. All other channels
     /// are the gateways' own and live below `prefix`.
     pub subjects: Vec<String>,
-    /// Streams that are to exist; each is created if it is absent and the credentials
-    /// allow it. One that exists is left as it is, and the log tells what differs.
+    /// Streams that are to exist. One that does is left as it is, and the log tells what
+    /// differs.
     pub streams: Vec<NatsStream>,
+    /// Creates streams and buckets that are absent; otherwise their absence is an error at
+    /// the start.
+    pub create: bool,
     /// The stream in which channels with history are kept.
     pub history: NatsHistory,
     /// How long a subject is still listened to after its last subscriber has gone.
     #[serde(with = "protocol::duration")]
     #[schemars(with = "protocol::duration::Text")]
     pub linger: Duration,
-    /// How long a client counts as present after its gateway was last heard of. Gateways
-    /// renew three times in it.
-    #[serde(with = "protocol::duration")]
-    #[schemars(with = "protocol::duration::Text")]
-    pub presence_ttl: Duration,
 }
 
 impl Default for NatsBus {
@@ -136,9 +134,9 @@ impl Default for NatsBus {
                     ..NatsStream::default()
                 },
             ],
+            create: true,
             history: NatsHistory::default(),
             linger: Duration::from_secs(5),
-            presence_ttl: Duration::from_secs(60),
         }
     }
 }
@@ -165,10 +163,6 @@ pub struct NatsStream {
     /// Where the messages are kept.
     #[serde(default)]
     pub storage: StreamStorage,
-    /// How many servers keep each message.
-    #[serde(default = "one")]
-    #[schemars(range(min = 1, max = 5))]
-    pub replicas: u8,
 }
 
 impl Default for NatsStream {
@@ -180,13 +174,8 @@ impl Default for NatsStream {
             max_bytes: 0,
             max_msgs_per_subject: 0,
             storage: StreamStorage::default(),
-            replicas: 1,
         }
     }
-}
-
-fn one() -> u8 {
-    1
 }
 
 /// Where a stream's messages are kept.
@@ -213,7 +202,8 @@ pub struct NatsHistory {
     /// `history_size` of the namespaces.
     #[schemars(range(min = 1))]
     pub size_max: u64,
-    /// How many servers keep each publication.
+    /// How many servers keep each publication, and each message of the streams that are
+    /// created.
     #[schemars(range(min = 1, max = 5))]
     pub replicas: u8,
 }

@@ -63,6 +63,8 @@ pub struct Config {
     pub bus: Bus,
     /// The dialect for live data: `/live/ws` on the main listener, `/ws` on one of its own.
     pub live: Live,
+    /// The aggregator of market data: ticks in, batches and snapshots out.
+    pub market: market::Settings,
     /// Switches that operators set while the gateway runs, pushed to clients.
     pub feature_flags: FeatureFlags,
     /// Messages of clients, delivered durably to agents, and their answers back.
@@ -98,6 +100,7 @@ impl Default for Config {
             admin: Admin::default(),
             bus: Bus::default(),
             live: Live::default(),
+            market: market::Settings::default(),
             feature_flags: FeatureFlags::default(),
             relay: Relay::default(),
             store: Store::default(),
@@ -225,6 +228,11 @@ pub struct WebSocket {
     pub control_frame_rate: u32,
     /// Control frames a client may send in a burst above `control_frame_rate`.
     pub control_frame_burst: u32,
+    /// Bytes that the system may hold for a client without having sent them; what comes
+    /// beyond waits in the client's queue, where newer publications may take the place of
+    /// older ones. 0 leaves it to the system. Linux only. The feature flag
+    /// `gateway.unsent_limit`, where there is one, says for which users.
+    pub unsent_max: u32,
     /// Compression of messages (permessage-deflate).
     pub compression: Compression,
 }
@@ -237,6 +245,7 @@ impl Default for WebSocket {
             write_timeout: Duration::from_secs(1),
             control_frame_rate: 10,
             control_frame_burst: 50,
+            unsent_max: 16_384,
             compression: Compression::default(),
         }
     }

@@ -352,7 +352,7 @@ fn a_bus_over_nats_is_read_and_its_secrets_are_not_shown() {
         (BusKind::Nats, "prod")
     );
     assert_eq!(nats.streams.len(), 1);
-    assert_eq!(nats.streams[0].replicas, 1);
+    assert_eq!(nats.streams[0].max_bytes, 1_000_000);
     assert!(!config.to_yaml().contains("not-to-be-shown"));
     assert!(!format!("{config:?}").contains("not-to-be-shown"));
     let server = nats.server.connection("tidegate", nats.connect_within);
@@ -403,10 +403,6 @@ fn what_is_wrong_about_live_data_is_told_by_key() {
         ("bus: { nats: { prefix: a.b } }", "bus.nats.prefix"),
         ("bus: { nats: { linger: 2h } }", "bus.nats.linger"),
         (
-            "bus: { nats: { presence_ttl: 10ms } }",
-            "bus.nats.presence_ttl",
-        ),
-        (
             "bus: { nats: { subjects: [ a..b ] } }",
             "bus.nats.subjects[0]",
         ),
@@ -435,8 +431,12 @@ fn what_is_wrong_about_live_data_is_told_by_key() {
             "bus.nats.streams[1].subjects[0]",
         ),
         (
-            "bus: { nats: { streams: [ { name: A, subjects: [ a ], replicas: 7 } ] } }",
-            "bus.nats.streams[0].replicas",
+            "bus: { nats: { subjects: [ a.>, a.b ] } }",
+            "bus.nats.subjects[1]",
+        ),
+        (
+            "bus: { nats: { history: { replicas: 7 } } }",
+            "bus.nats.history.replicas",
         ),
         (
             "bus: { kind: nats, nats: { urls: [ \"nats://localhost\" ], history: { size_max: 5 } } }\n\

@@ -29,6 +29,9 @@ pub(super) fn problems(config: &Config, read: ReadFile<'_>) -> Vec<Problem> {
     super::bus::check(&config.bus, &config.channel, &mut refuse);
     super::live::check(&config.live, &mut refuse);
     super::rpc::check(&config.rpc, &mut refuse);
+    if let Err(error) = config.market.check() {
+        refuse("market", error.to_string());
+    }
     super::feature_flags::check(&config.feature_flags, &mut refuse);
     if config.drain.delay >= config.drain.grace && !config.drain.delay.is_zero() {
         refuse(

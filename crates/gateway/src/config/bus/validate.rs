@@ -16,13 +16,9 @@ pub(in super::super) fn check(
     refuse: &mut dyn FnMut(&str, String),
 ) {
     let nats = &bus.nats;
-    for (key, time) in [
-        ("bus.nats.connect_within", nats.connect_within),
-        ("bus.nats.presence_ttl", nats.presence_ttl),
-    ] {
-        if !(Duration::from_secs(1)..=DAY).contains(&time) {
-            refuse(key, "must be at least 1s and at most a day (1d)".into());
-        }
+    if !(Duration::from_secs(1)..=HOUR).contains(&nats.connect_within) {
+        let problem = "must be at least 1s and at most 1h";
+        refuse("bus.nats.connect_within", problem.into());
     }
     if nats.linger > HOUR {
         refuse("bus.nats.linger", "must be at most 1h".into());
@@ -44,6 +40,7 @@ fn check_names(nats: &NatsBus, refuse: &mut dyn FnMut(&str, String)) {
         );
     }
     let own = Pattern::new(&format!("{}.>", nats.prefix));
+    let mut verbatim: Vec<Pattern> = Vec::new();
     for (index, text) in nats.subjects.iter().enumerate() {
         let key = format!("bus.nats.subjects[{index}]");
         match (Pattern::new(text), &own) {
@@ -55,7 +52,13 @@ fn check_names(nats: &NatsBus, refuse: &mut dyn FnMut(&str, String)) {
             (Ok(pattern), _) if is_of_server(&pattern) => {
                 refuse(&key, format!("{text:?} covers subjects of the server"));
             }
-            (Ok(_), _) => {}
+            (Ok(pattern), _) => {
+                if let Some(other) = verbatim.iter().find(|other| other.overlaps(&pattern)) {
+                    let problem = format!("{text:?} overlaps with {:?}", other.as_str());
+                    refuse(&key, problem);
+                }
+                verbatim.push(pattern);
+            }
         }
     }
     let mut names = HashSet::new();
@@ -152,5 +155,4 @@ fn is_of_server(pattern: &Pattern) -> bool {
 
 const EXPECTED: &str = "expected a pattern such as xy.md.> or xy.md.tick.*";
 const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(86_400);
 const YEARS: Duration = Duration::from_secs(3_660 * 86_400);

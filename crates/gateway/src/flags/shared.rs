@@ -1,0 +1,112 @@
+//! Flags that the bus keeps for all gateways on it.
+
+use std::time::Duration;
+
+use bus::{Bus, BusError, Keep, Kept, WatchKept};
+use bytes::Bytes;
+use tracing::warn;
+
+use super::keeper::Outcome;
+use super::place::{parse, written};
+use super::state::State;
+
+/// Below this key of the bus, and what lies there.
+const BELOW: &str = "flags";
+const KEY: &str = "flags.state";
+
+/// Flags that the bus keeps.
+pub(super) struct Shared {
+    bus: Bus,
+    watch: WatchKept,
+    /// Of what we have seen; 0 means that nothing was there.
+    revision: u64,
+}
+
+/// What another gateway has set.
+pub(super) enum News {
+    /// These flags.
+    State(State),
+    /// Something that can't be read; says why.
+    Wrong(String),
+}
+
+impl Shared {
+    /// Reads what is there and begins to listen.
+    pub(super) async fn open(bus: &Bus) -> Result<(State, Self), String> {
+        let watch = bus.watch_kept(BELOW).await;
+        let watch = watch.map_err(|error| error.to_string())?;
+        let mut shared = Self {
+            bus: bus.clone(),
+            watch,
+            revision: 0,
+        };
+        let state = shared.read().await?.unwrap_or_default();
+        Ok((state, shared))
+    }
+
+    /// What is there now.
+    async fn read(&mut self) -> Result<Option<State>, String> {
+        let kept = self.bus.kept(BELOW).await;
+        let kept = kept.map_err(|error| error.to_string())?;
+        let Some(found) = kept.into_iter().find(|found| found.key == KEY) else {
+            return Ok(None);
+        };
+        self.revision = found.revision;
+        found.value.map(|value| parse(&value)).transpose()
+    }
+
+    /// Keeps flags, unless others have been kept since we looked.
+    pub(super) async fn keep(&mut self, state: &State) -> Result<Outcome, String> {
+        let keep = Keep {
+            key: KEY.to_owned(),
+            value: Some(Bytes::from(written(state))),
+            ttl: None,
+            after: Some(self.revision),
+        };
+        match self.bus.keep(keep).await {
+            Ok(revision) => {
+                self.revision = revision;
+                Ok(Outcome::Kept)
+            }
+            Err(BusError::Outdated) => {
+                let state = self.read().await?;
+                Ok(Outcome::Elsewhere(state.unwrap_or_default()))
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// What another gateway has set; never ends. Safe to cancel.
+    pub(super) async fn news(&mut self) -> News {
+        loop {
+            match self.watch.next().await {
+                Ok(Some(kept)) => {
+                    if let Some(news) = self.heard(kept) {
+                        return news;
+                    }
+                }
+                // The bus has ended, and with it the process.
+                Ok(None) => return std::future::pending().await,
+                Err(error) => {
+                    warn!(%error, "feature flags can't be had from the bus, trying again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    fn heard(&mut self, kept: Kept) -> Option<News> {
+        // Our own comes back, and after a lost connection everything does.
+        if kept.key != KEY || kept.revision <= self.revision {
+            return None;
+        }
+        self.revision = kept.revision;
+        match kept.value.map(|value| parse(&value))? {
+            Ok(state) => Some(News::State(state)),
+            Err(problem) => Some(News::Wrong(problem)),
+        }
+    }
+}
+
+/// When what was not had is asked for again.
+const AGAIN: Duration = Duration::from_secs(1);
