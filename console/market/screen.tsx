@@ -82,29 +82,31 @@ export function Screen({ feed }: { feed: Feed }) {
           <ThemeSwitch />
         </div>
       </header>
-      <Figures feed={feed} />
-      <div className="quotes" ref={scroller}>
-        <table role="table" id="quotes" aria-rowcount={count.all} aria-describedby="keys">
-          <caption className="heard" id="keys">
-            Latest quotes. In the rows, arrows move and Enter reads a row out.
-          </caption>
-          <thead role="rowgroup">
-            <tr role="row">
-              {HEADS.map(([column, title]) => (
-                <th key={column} role="columnheader" scope="col" className={column} aria-sort={order.column === column ? (order.descending ? 'descending' : 'ascending') : undefined}>
-                  <button type="button" className="plain" onClick={() => sort(column)}>
-                    {title}
-                    <span aria-hidden="true" className="arrow">{order.column === column ? (order.descending ? '↓' : '↑') : ''}</span>
-                  </button>
-                </th>
-              ))}
-              <th role="columnheader" scope="col" className="trend">30 s</th>
-            </tr>
-          </thead>
-          <tbody role="rowgroup" ref={body} />
-        </table>
-        {count.shown === 0 && <p className="empty">{count.all > 0 ? 'No symbol matches.' : <Waiting feed={feed} />}</p>}
-      </div>
+      <main>
+        <Figures feed={feed} />
+        <div className="quotes" ref={scroller}>
+          <table role="table" id="quotes" aria-rowcount={count.all} aria-describedby="keys">
+            <caption className="heard" id="keys">
+              Latest quotes. In the rows, arrows move and Enter reads a row out.
+            </caption>
+            <thead role="rowgroup">
+              <tr role="row">
+                {HEADS.map(([column, title]) => (
+                  <th key={column} role="columnheader" scope="col" className={column} aria-sort={order.column === column ? (order.descending ? 'descending' : 'ascending') : undefined}>
+                    <button type="button" className="plain" onClick={() => sort(column)}>
+                      {title}
+                      <span aria-hidden="true" className="arrow">{order.column === column ? (order.descending ? '↓' : '↑') : ''}</span>
+                    </button>
+                  </th>
+                ))}
+                <th role="columnheader" scope="col" className="trend">30 s</th>
+              </tr>
+            </thead>
+            <tbody role="rowgroup" ref={body} />
+          </table>
+          {count.shown === 0 && <p className="empty">{count.all > 0 ? 'No symbol matches.' : <Waiting feed={feed} />}</p>}
+        </div>
+      </main>
       <footer>
         <span>
           {count.shown === count.all ? `${whole(count.all)} symbols` : `${whole(count.shown)} of ${whole(count.all)} symbols`}

@@ -26,14 +26,20 @@ export function value({ enabled, percentage }: Omit<Flag, 'name'>): FlagValue {
   return percentage >= 100 ? enabled : { enabled, percentage };
 }
 
-/** What to send to set one flag and leave the others. */
-export function setting(flag: Flag, version: number): Flags {
+/** What to send to set one flag and leave the others; refused if they have changed since `version`. */
+export function setting(flag: Flag, version: number): Change {
   return { flags: { [flag.name]: value(flag) }, version };
 }
 
-/** What to send to take a flag away: all others. */
-export function without(name: string, { flags, version }: Flags): Flags {
-  return { flags: Object.fromEntries(Object.entries(flags).filter(([each]) => each !== name)), version };
+/** What to send to take one flag away and leave the others. */
+export function removal(name: string, version: number): Change {
+  return { flags: { [name]: null }, version };
+}
+
+/** A change of some flags; `null` takes one away. */
+export interface Change {
+  flags: Record<string, FlagValue | null>;
+  version: number;
 }
 
 /** Why a name can't be a flag's; `null` if it can. */
@@ -42,9 +48,9 @@ export function fault(name: string, { flags }: Flags): string | null {
   return name in flags ? 'There is a flag of this name.' : null;
 }
 
-/** The state in force that a 409 came with, if it did. */
+/** The state in force, which a 409 comes with. */
 export function present(body: unknown): Flags | null {
-  const found = body as Partial<Flags> & { present?: Flags; current?: Flags } | undefined;
-  const state = found?.present ?? found?.current ?? found;
-  return state && typeof state.version === 'number' && typeof state.flags === 'object' ? (state as Flags) : null;
+  const found = body as Partial<Flags> | undefined;
+  const isState = typeof found?.version === 'number' && typeof found.flags === 'object' && found.flags !== null;
+  return isState ? { flags: found.flags as Flags['flags'], version: found.version as number } : null;
 }

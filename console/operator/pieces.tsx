@@ -21,7 +21,7 @@ export function Heading({ title, children }: { title: string; children?: ReactNo
   );
 }
 
-/** What a query came to: its data, or why there is none. */
+/** What a query came to: its data, or why there is none; `off` for what is not there (404). */
 export function Outcome<T>({ query, children, off }: { query: Query<T>; children: (data: T) => ReactNode; off?: ReactNode }) {
   const { data, error, loading, refresh } = query;
   if (data === undefined && error?.status === 404 && off) return <div className="empty">{off}</div>;

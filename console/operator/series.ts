@@ -8,6 +8,8 @@ export interface Sample {
   connections: number;
   inPerSecond: number;
   outPerSecond: number;
+  bytesInPerSecond: number;
+  bytesOutPerSecond: number;
   dropsPerSecond: number;
   /** Cores' worth of time: 1 is one core all the time. */
   cpu: number;
@@ -31,6 +33,8 @@ export function append(samples: Sample[], before: Overview | undefined, now: Ove
     connections: now.connections,
     inPerSecond: rate(before.messages_in, now.messages_in),
     outPerSecond: rate(before.messages_out, now.messages_out),
+    bytesInPerSecond: rate(before.bytes_in, now.bytes_in),
+    bytesOutPerSecond: rate(before.bytes_out, now.bytes_out),
     dropsPerSecond: rate(totalDrops(before), totalDrops(now)),
     cpu: rate(before.cpu_seconds, now.cpu_seconds),
     residentBytes: now.resident_bytes,

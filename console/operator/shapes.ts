@@ -5,6 +5,7 @@ export interface Overview {
   version: string;
   uptime_seconds: number;
   time_ms: number;
+  stage: string;
   connections: number;
   users: number;
   channels: number;
@@ -12,12 +13,17 @@ export interface Overview {
   /** Counters since the start. */
   messages_in: number;
   messages_out: number;
+  bytes_in: number;
+  bytes_out: number;
   drops: Record<string, number>;
   cpu_seconds: number;
   cores: number;
   resident_bytes: number;
   limit_bytes: number;
-  bus: { kind: string; state: string };
+  bus: { kind: string; state: string; published: number; losses: number };
+  /** `null` where it is off, as is the proxy. */
+  relay: { pending: number; dead_letters: number; received: number; delivered: number; agents_up: number } | null;
+  proxy: { routes: number; in_flight: number } | null;
 }
 
 export interface Connection {

@@ -38,14 +38,16 @@ const record = { id: 'orders', path: '/orders', upstreams: [{ url: 'http://10.0.
 function overview() {
   const seconds = (Date.now() - started) / 1_000;
   return {
-    node: 'a3f0-mock', version: '0.1.0', uptime_seconds: 93_784 + seconds, time_ms: Date.now(),
+    node: 'a3f0-mock', version: '0.1.0', uptime_seconds: Math.round(93_784 + seconds), time_ms: Date.now(), stage: 'ready',
     connections: Math.round(1_210 + 80 * Math.sin(seconds / 9)), users: 870, channels: 64, subscriptions: 14_220,
     messages_in: Math.round(1e6 + seconds * 340 + 300 * Math.sin(seconds / 3)),
     messages_out: Math.round(9e7 + seconds * 21_000 + 14_000 * Math.sin(seconds / 5)),
+    bytes_in: Math.round(4e7 + seconds * 41_000), bytes_out: Math.round(8e9 + seconds * 2_100_000 + 1e6 * Math.sin(seconds / 5)),
     drops: { slow_client: Math.round(12 + seconds / 7), queue_full: 3, position_lost: 0 },
     cpu_seconds: 4_000 + seconds * .62 + Math.sin(seconds / 4), cores: 2,
     resident_bytes: 210e6 + 9e6 * Math.sin(seconds / 11), limit_bytes: 3.2e9,
-    bus: { kind: 'nats', state: 'connected' },
+    bus: { kind: 'nats', state: 'connected', published: Math.round(9e5 + seconds * 300), losses: 0 },
+    relay: { pending: 22, dead_letters: 2, received: 18_223, delivered: 17_998, agents_up: 2 }, proxy: { routes: 1, in_flight: 11 },
   };
 }
 
@@ -124,7 +126,8 @@ async function answer(method, path, query, body) {
     if (body.version !== undefined && body.version !== flags.version) {
       return [409, { error: { code: 'conflict', message: 'the flags have another version' }, ...flags }];
     }
-    flags = { version: flags.version + 1, flags: method === 'PUT' ? body.flags : { ...flags.flags, ...body.flags } };
+    const merged = Object.entries(method === 'PUT' ? body.flags : { ...flags.flags, ...body.flags });
+    flags = { version: flags.version + 1, flags: Object.fromEntries(merged.filter(([, value]) => value !== null)) };
     return [200, flags];
   }
   return [404, { error: { code: 'not_found', message: 'there is nothing at this path' } }];

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import { fault, list, present, setting, value, without } from '../operator/flags';
+import { fault, list, present, removal, setting, value } from '../operator/flags';
 import { href, parseRoute } from '../operator/route';
 import { append, ceiling, path, type Sample, SAMPLES_MAX } from '../operator/series';
 import type { Overview } from '../operator/shapes';
@@ -8,16 +8,16 @@ import { matching, sections, settings } from '../operator/tree';
 
 const overview = (over: Partial<Overview>): Overview => ({
   node: 'n', version: '1', uptime_seconds: 100, time_ms: 100_000, connections: 5, users: 1, channels: 1, subscriptions: 1,
-  messages_in: 10, messages_out: 100, drops: { slow_client: 1 }, cpu_seconds: 4, cores: 2, resident_bytes: 1, limit_bytes: 2,
-  bus: { kind: 'memory', state: 'up' }, ...over,
+  messages_in: 10, messages_out: 100, bytes_in: 1_000, bytes_out: 2_000, stage: 'ready', drops: { slow_client: 1 }, cpu_seconds: 4, cores: 2, resident_bytes: 1, limit_bytes: 2,
+  bus: { kind: 'memory', state: 'connected', published: 1, losses: 0 }, relay: null, proxy: null, ...over,
 });
 
 describe('samples', () => {
   test('are rates between two overviews', () => {
     const first = overview({});
     expect(append([], undefined, first)).toEqual([]);
-    const second = overview({ time_ms: 102_000, uptime_seconds: 102, messages_in: 30, messages_out: 500, drops: { slow_client: 1, queue_full: 4 }, cpu_seconds: 5 });
-    expect(append([], first, second)).toEqual([{ atMs: 102_000, connections: 5, inPerSecond: 10, outPerSecond: 200, dropsPerSecond: 2, cpu: 0.5, residentBytes: 1 }]);
+    const second = overview({ time_ms: 102_000, uptime_seconds: 102, messages_in: 30, messages_out: 500, bytes_out: 3_000, drops: { slow_client: 1, queue_full: 4 }, cpu_seconds: 5 });
+    expect(append([], first, second)).toEqual([{ atMs: 102_000, connections: 5, inPerSecond: 10, outPerSecond: 200, bytesInPerSecond: 0, bytesOutPerSecond: 500, dropsPerSecond: 2, cpu: 0.5, residentBytes: 1 }]);
   });
 
   test('have no rates across a restart, and none twice', () => {
@@ -80,7 +80,7 @@ describe('flags', () => {
   test('are sent with the version that was seen', () => {
     expect(setting({ name: 'a', enabled: false, percentage: 25 }, 7)).toEqual({ version: 7, flags: { a: { enabled: false, percentage: 25 } } });
     expect(value({ enabled: true, percentage: 100 })).toBe(true);
-    expect(without('b', flags)).toEqual({ version: 7, flags: { a: flags.flags.a, c: flags.flags.c } });
+    expect(removal('b', 7)).toEqual({ version: 7, flags: { b: null } });
   });
 
   test('have names that are new and plain', () => {
@@ -91,8 +91,8 @@ describe('flags', () => {
 
   test('that somebody else changed are found in the refusal', () => {
     const state = { version: 8, flags: { x: true } };
-    for (const body of [state, { error: {}, ...state }, { present: state }, { current: state }]) expect(present(body)).toMatchObject(state);
-    for (const body of [undefined, {}, { version: 'x', flags: {} }]) expect(present(body)).toBeNull();
+    expect(present({ error: { code: 'conflict' }, ...state })).toEqual(state);
+    for (const body of [undefined, {}, { version: 'x', flags: {} }, { version: 1, flags: null }]) expect(present(body)).toBeNull();
   });
 });
 

@@ -63,6 +63,8 @@ export function Channels({ query }: { query: URLSearchParams }) {
 /** One channel. Who is there is read only here, when somebody asks for it. */
 export function ChannelPage({ name }: { name: string }) {
   const found = useQuery<Presence>(`/admin/channels/${encodeURIComponent(name)}/presence`);
+  // What is off by choice is no failure.
+  const withoutPresence = found.error?.status === 422;
   return (
     <>
       <p className="trail">
@@ -73,7 +75,8 @@ export function ChannelPage({ name }: { name: string }) {
           Read again
         </button>
       </Heading>
-      <Outcome query={found} off="This channel keeps no presence, or there is no such channel.">
+      {withoutPresence && <Empty>This channel keeps no presence: nobody can tell who is there, only how many.</Empty>}
+      <Outcome query={withoutPresence ? { ...found, error: undefined } : found} off="There is no such channel.">
         {({ presence }) => {
           const clients = Object.entries(presence);
           const users = new Set(clients.map(([, { user }]) => user));

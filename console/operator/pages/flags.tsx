@@ -1,7 +1,7 @@
 import { type FormEvent, useEffect, useState } from 'react';
 
 import { ApiError } from '../api';
-import { type Flag, fault, list, present, setting, without } from '../flags';
+import { type Change, type Flag, fault, list, present, removal, setting } from '../flags';
 import { Deed, Empty, Failure, Heading, Outcome } from '../pieces';
 import { useApi, useQuery } from '../query';
 import type { Flags } from '../shapes';
@@ -18,12 +18,12 @@ export function FlagsPage() {
   // Whichever is newer: what was read, or what a change came back with.
   const known = changed && changed.version >= (found.data?.version ?? 0) ? changed : found.data;
 
-  const send = async (method: 'POST' | 'PUT', flags: Flags, done: string) => {
+  const send = async (change: Change, done: string) => {
     setFailed(undefined);
     setConflict('');
     setSaid('');
     try {
-      setChanged(await api.ask<Flags>(PATH, { method, body: flags }));
+      setChanged(await api.ask<Flags>(PATH, { method: 'POST', body: change }));
       setSaid(done);
       return true;
     } catch (error) {
@@ -55,7 +55,7 @@ export function FlagsPage() {
       <p className="heard" role="status">
         {said}
       </p>
-      <Outcome query={{ ...found, data: known }} off="Feature flags are off (feature_flags.enabled).">
+      <Outcome query={{ ...found, data: known }} off="Feature flags are off.">
         {(flags) => (
           <>
             {list(flags).length === 0 ? (
@@ -73,13 +73,13 @@ export function FlagsPage() {
                   </thead>
                   <tbody>
                     {list(flags).map((flag) => (
-                      <Row key={flag.name} flag={flag} set={(next) => send('POST', setting(next, flags.version), `${next.name} is ${next.enabled ? `on for ${next.percentage} %` : 'off'}`)} remove={() => send('PUT', without(flag.name, flags), `${flag.name} is gone`)} />
+                      <Row key={flag.name} flag={flag} set={(next) => send(setting(next, flags.version), `${next.name} is ${next.enabled ? `on for ${next.percentage} %` : 'off'}`)} remove={() => send(removal(flag.name, flags.version), `${flag.name} is gone`)} />
                     ))}
                   </tbody>
                 </table>
               </div>
             )}
-            <Add flags={flags} add={(flag) => send('POST', setting(flag, flags.version), `${flag.name} was added, off`)} />
+            <Add flags={flags} add={(flag) => send(setting(flag, flags.version), `${flag.name} was added, off`)} />
           </>
         )}
       </Outcome>

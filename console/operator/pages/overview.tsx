@@ -70,12 +70,12 @@ export function OverviewPage() {
 }
 
 function State({ overview, stale }: { overview: Overview; stale: boolean }) {
-  const { kind, state } = overview.bus;
+  const { stage, bus } = overview;
   return (
     <div className="pills">
-      {stale ? <Pill tone="bad">not reached</Pill> : <Pill tone="good">live</Pill>}
-      <Pill tone={state === 'up' || state === 'connected' ? 'good' : 'bad'}>
-        bus {kind}, {state}
+      {stale ? <Pill tone="bad">not reached</Pill> : <Pill tone={stage === 'ready' ? 'good' : 'warn'}>{stage}</Pill>}
+      <Pill tone={bus.state === 'connected' ? 'good' : 'bad'}>
+        bus {bus.kind}, {bus.state}
       </Pill>
     </div>
   );
@@ -85,6 +85,8 @@ function Figures({ overview, samples }: { overview: Overview; samples: Sample[] 
   const times = samples.map(({ atMs }) => atMs);
   const of = (pick: (sample: Sample) => number) => samples.map(pick);
   const perSecond = (value: number) => `${short(value)}/s`;
+  const bytesPerSecond = (value: number) => `${bytes(value)}/s`;
+  const { relay, proxy, bus } = overview;
   const drops = Object.entries(overview.drops).filter(([, count]) => count > 0);
   return (
     <>
@@ -111,9 +113,36 @@ function Figures({ overview, samples }: { overview: Overview; samples: Sample[] 
           unit={perSecond}
           least={10}
         />
+        <Chart
+          title="Traffic"
+          times={times}
+          lines={[
+            { name: 'out', values: of((s) => s.bytesOutPerSecond) },
+            { name: 'in', values: of((s) => s.bytesInPerSecond), tone: 'quiet' },
+          ]}
+          unit={bytesPerSecond}
+          least={1024}
+        />
         <Chart title="Dropped" times={times} lines={[{ name: 'dropped', values: of((s) => s.dropsPerSecond), tone: 'down' }]} unit={perSecond} least={1} />
         <Chart title="Processor" times={times} lines={[{ name: 'cores in use', values: of((s) => s.cpu) }]} unit={(value) => `${(value * 100).toFixed(0)} %`} least={1} limit={overview.cores || undefined} note={overview.cores ? `100 % is one of ${overview.cores} cores` : '100 % is one core'} />
         <Chart title="Memory" times={times} lines={[{ name: 'resident', values: of((s) => s.residentBytes) }]} unit={bytes} least={64 * 1024 * 1024} limit={overview.limit_bytes || undefined} note={overview.limit_bytes ? `limit ${bytes(overview.limit_bytes)}` : undefined} />
+        <section className="card">
+          <h2>Beside it</h2>
+          <dl className="rows">
+            <div>
+              <dt>published on the bus</dt>
+              <dd>{whole(bus.published)}{bus.losses > 0 && `, connection lost ${whole(bus.losses)} times`}</dd>
+            </div>
+            <div>
+              <dt>relay</dt>
+              <dd>{relay ? `${whole(relay.pending)} waiting, ${whole(relay.dead_letters)} dead, ${whole(relay.agents_up)} agents up` : 'off'}</dd>
+            </div>
+            <div>
+              <dt>HTTP proxy</dt>
+              <dd>{proxy ? `${whole(proxy.routes)} routes, ${whole(proxy.in_flight)} requests under way` : 'off'}</dd>
+            </div>
+          </dl>
+        </section>
         <section className="card">
           <h2>Dropped since the start, by reason</h2>
           {drops.length === 0 ? (

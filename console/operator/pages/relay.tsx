@@ -80,8 +80,8 @@ function Summary({ relay }: { relay: RelaySummary }) {
 function Agents() {
   const found = useQuery<RelayAgents>('/admin/relay/agents?limit=100', EVERY_MS);
   return (
-    <section aria-labelledby="agents">
-      <h2 id="agents" className="part">Agents</h2>
+    <section>
+      <h2 className="part">Agents</h2>
       <Outcome query={found}>
         {({ agents, total }) =>
           agents.length === 0 ? (
@@ -133,8 +133,8 @@ function Letters() {
   const api = useApi();
   const found = useQuery<DeadLetters>('/admin/relay/dead-letters?limit=50', 10_000);
   return (
-    <section aria-labelledby="letters">
-      <h2 id="letters" className="part">Dead letters</h2>
+    <section>
+      <h2 className="part">Dead letters</h2>
       <Outcome query={found}>
         {({ deadLetters, next }) =>
           deadLetters.length === 0 ? (
