@@ -10,6 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
+use crate::packages;
 use crate::run::{self, Report};
 
 /// Installs what is missing; `rivals` adds what the benchmarks compare against.
@@ -25,6 +26,11 @@ pub(crate) fn install(report: &mut Report, rivals: bool) {
     report.step("deps: npm packages of tests/sdk", || {
         npm_packages("tests/sdk")
     });
+    for folder in packages::FOLDERS {
+        report.step(&format!("deps: npm packages of {folder}"), || {
+            npm_packages(folder)
+        });
+    }
     contracts(report);
     if rivals {
         report.step(

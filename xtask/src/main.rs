@@ -16,6 +16,7 @@ mod deps;
 mod house;
 mod kill;
 mod openclaw;
+mod packages;
 mod run;
 mod schemathesis;
 mod suites;

@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 
 use crate::buf;
 use crate::deps;
+use crate::packages;
 use crate::run::{self, Counts, Report};
 use crate::schemathesis;
 
@@ -19,6 +20,7 @@ pub(crate) fn run(report: &mut Report) {
         report.counted(SDK_SUITE, sdk_suite);
         schemathesis::step(report);
     }
+    packages::step(report);
     buf::languages(report);
 }
 
