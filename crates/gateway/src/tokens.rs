@@ -19,6 +19,9 @@ pub struct Request {
     pub ttl: Duration,
     /// Channels the connection is subscribed to by the server; connection tokens only.
     pub channels: Vec<String>,
+    /// Patterns of all the channels that the connection may have; empty leaves that to the
+    /// namespaces.
+    pub subjects: Vec<String>,
     /// Makes it a subscription token for this channel.
     pub subscribe: Option<String>,
 }
@@ -50,6 +53,10 @@ pub fn development(config: &Config, request: Request, now_unix: u64) -> Result<S
         channel: request.subscribe,
         ..Mint::default()
     };
+    if !request.subjects.is_empty() {
+        let subjects = request.subjects.into();
+        claims.others.insert("subjects".to_owned(), subjects);
+    }
     if !settings.user_id_claim.is_empty() {
         let user = claims.sub.clone().into();
         claims.others.insert(settings.user_id_claim.clone(), user);

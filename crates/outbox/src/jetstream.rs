@@ -117,7 +117,7 @@ impl JetStreamOutbox {
         tasks: &Tasks,
         clock: Clock,
     ) -> Result<(Self, Vec<Entry>), OpenError> {
-        let streams = Arc::new(Streams::open(&config).await?);
+        let streams = Arc::new(Box::pin(Streams::open(&config)).await?);
         let recovered = streams.recover().await?;
         let intake = Arc::new(Intake::new(
             config.limits,

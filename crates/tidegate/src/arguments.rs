@@ -68,8 +68,12 @@ pub(crate) struct Token {
     /// A channel the server subscribes the connection to; may be given several times
     #[arg(long = "channel", value_name = "CHANNEL")]
     pub(crate) channels: Vec<String>,
+    /// A pattern (`xy.md.>`) of channels the connection may have; with one or more of them it
+    /// may have no others
+    #[arg(long = "subject", value_name = "PATTERN")]
+    pub(crate) subjects: Vec<String>,
     /// Make a subscription token for this channel instead of a connection token
-    #[arg(long, value_name = "CHANNEL", conflicts_with = "channels")]
+    #[arg(long, value_name = "CHANNEL", conflicts_with_all = ["channels", "subjects"])]
     pub(crate) subscribe: Option<String>,
 }
 

@@ -89,12 +89,14 @@ fn make_token(source: &Source, token: Token) -> Result<()> {
         user,
         ttl,
         channels,
+        subjects,
         subscribe,
     } = token;
     let request = Request {
         user,
         ttl,
         channels,
+        subjects,
         subscribe,
     };
     let token = tokens::development(&loaded.config, request, now_unix())?;
