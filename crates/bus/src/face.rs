@@ -272,6 +272,24 @@ impl Bus {
         }
     }
 
+    /// What was published below the pattern from a time on (milliseconds since 1970 UTC, by
+    /// the servers' clock) and is kept, in order on each subject. A bus in memory keeps the
+    /// last message of each subject only, whenever that was.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::LimitExceeded`] if these are more than 100,000.
+    pub fn since(
+        &self,
+        pattern: &Pattern,
+        unix_ms: u64,
+    ) -> Answer<Result<Vec<Arc<Message>>, BusError>> {
+        match self {
+            Self::Memory(bus) => Answer::Now(Ok(bus.latest(pattern))),
+            Self::Nats(bus) => bus.since(pattern, unix_ms),
+        }
+    }
+
     /// Tells all other gateways of the cluster something; `kind` says what about.
     ///
     /// # Errors

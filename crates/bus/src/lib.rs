@@ -35,6 +35,7 @@ pub use cluster::{Keep, Kept, Told, WatchKept, Word};
 pub use face::{Answer, Bus};
 pub use memory::{MemoryBus, MemoryConfig, SinkId, Stats};
 pub use message::{Kind, Message, Publication};
+pub use nats::fuzzing;
 pub use nats::{
     LATENCY_BOUNDS_MS, NatsBus, NatsBusConfig, NatsBusError, NatsConfig, NatsConnection,
     NatsCredentials, NatsError, NatsState, NatsStats, StreamConfig, StreamStorage,

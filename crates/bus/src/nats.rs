@@ -19,6 +19,7 @@ mod cluster;
 mod config;
 mod connection;
 mod figures;
+pub mod fuzzing;
 mod history;
 mod interest;
 mod names;
@@ -30,7 +31,7 @@ mod two_generations;
 mod upkeep;
 mod wire;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -42,7 +43,7 @@ use protocol::channel::Channel;
 use protocol::message::ClientInfo;
 use protocol::subject::Pattern;
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{error, warn};
 
 use self::figures::Figures;
 use self::history::Streams;
@@ -76,7 +77,8 @@ pub struct NatsBus {
     interests: Arc<Interests>,
     streams: Arc<Streams>,
     presence: Presence,
-    foreign: Vec<Foreign>,
+    foreign: Mutex<Arc<[Foreign]>>,
+    config: NatsBusConfig,
     store: Store,
     queue: Queue,
     figures: Arc<Figures>,
@@ -182,7 +184,8 @@ impl NatsBus {
             keeps: config.keep,
             memory,
             interests,
-            foreign,
+            foreign: Mutex::new(foreign.into()),
+            config: config.clone(),
             store,
             queue,
             figures,
@@ -404,11 +407,30 @@ impl NatsBus {
         }
     }
 
-    fn stream_over(&self, channel: &Channel) -> Option<&Foreign> {
-        self.foreign.iter().find(|stream| {
+    fn stream_over(&self, channel: &Channel) -> Option<Foreign> {
+        let foreign = self.foreign();
+        let covering = foreign.iter().find(|stream| {
             let mut subjects = stream.subjects.iter();
             subjects.any(|pattern| pattern.covers_text(channel))
-        })
+        });
+        covering.cloned()
+    }
+
+    fn foreign(&self) -> Arc<[Foreign]> {
+        Arc::clone(&self.foreign.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Finds or makes the streams again: those in memory are gone with a server that
+    /// restarted.
+    async fn provision_again(&self) {
+        let client = self.connection.client();
+        let found = Box::pin(provision::provision(client, &self.config, &self.names)).await;
+        match found {
+            Ok(found) => {
+                *self.foreign.lock().unwrap_or_else(PoisonError::into_inner) = found.into();
+            }
+            Err(error) => error!(%error, "streams are not as they were"),
+        }
     }
 
     /// Where a subject of others stands on which nothing has been published.
@@ -480,17 +502,38 @@ impl NatsBus {
         self: &Arc<Self>,
         pattern: &Pattern,
     ) -> Answer<Result<Vec<Arc<Message>>, BusError>> {
+        self.read_streams(pattern, None)
+    }
+
+    pub(crate) fn since(
+        self: &Arc<Self>,
+        pattern: &Pattern,
+        unix_ms: u64,
+    ) -> Answer<Result<Vec<Arc<Message>>, BusError>> {
+        self.read_streams(pattern, Some(unix_ms))
+    }
+
+    /// What the streams over subjects of others keep: all since a time, or the last of each
+    /// subject.
+    fn read_streams(
+        self: &Arc<Self>,
+        pattern: &Pattern,
+        since_unix_ms: Option<u64>,
+    ) -> Answer<Result<Vec<Arc<Message>>, BusError>> {
         let (bus, pattern) = (Arc::clone(self), pattern.clone());
         Answer::Later(Box::pin(async move {
             let mut found = Vec::new();
-            for stream in &bus.foreign {
+            for stream in bus.foreign().iter() {
                 let filters = stream.subjects.iter();
                 for filter in filters.filter_map(|own| names::intersection(own, &pattern)) {
-                    let last = bus.store.last_of_each(&stream.name, &filter).await?;
-                    found.extend(last.into_iter().filter_map(|last| {
-                        let channel = bus.names.channel(&last.subject)?;
+                    let kept = match since_unix_ms {
+                        Some(since) => bus.store.since(&stream.name, &filter, since).await?,
+                        None => bus.store.last_of_each(&stream.name, &filter).await?,
+                    };
+                    found.extend(kept.into_iter().filter_map(|one| {
+                        let channel = bus.names.channel(&one.subject)?;
                         let unix_ms = bus.clock.unix_ms();
-                        wire::message(channel, last.headers.as_ref(), last.payload, unix_ms)
+                        wire::message(channel, one.headers.as_ref(), one.payload, unix_ms)
                             .map(Arc::new)
                     }));
                 }

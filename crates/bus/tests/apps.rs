@@ -137,7 +137,7 @@ fn at(offset: u64) -> Position {
 }
 
 fn pattern(text: &str) -> Pattern {
-    Pattern::new(text).unwrap()
+    Pattern::new(text).expect(text)
 }
 
 const NOW: Now = Now {

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::PATIENCE;
 
-pub use nats::{Nats, NatsOptions};
+pub use nats::{Accounts, Nats, NatsOptions, Permissions};
 pub use postgres::Postgres;
 pub use redis::{AppendFsync, Redis};
 

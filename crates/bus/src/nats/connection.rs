@@ -100,6 +100,7 @@ pub struct NatsConnection {
 struct Events {
     state: watch::Sender<NatsState>,
     losses: AtomicU64,
+    failures: AtomicU64,
     denials: broadcast::Sender<Arc<str>>,
 }
 
@@ -111,6 +112,7 @@ impl NatsConnection {
         let events = Arc::new(Events {
             state: watch::Sender::new(NatsState::Disconnected),
             losses: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
             denials: broadcast::Sender::new(DENIALS),
         });
         let mut attempt = 0;
@@ -167,6 +169,11 @@ impl NatsConnection {
     /// How often it was lost.
     pub fn losses(&self) -> u64 {
         self.events.losses.load(Ordering::Relaxed)
+    }
+
+    /// How often it could not be made again at once: no server, or one that refuses us.
+    pub fn failures(&self) -> u64 {
+        self.events.failures.load(Ordering::Relaxed)
     }
 
     /// What the server says of subjects that it does not allow us.
@@ -249,7 +256,10 @@ impl Events {
                 drop(self.denials.send(text.as_str().into()));
             }
             Event::ServerError(error) => warn!(%error, "nats server reported an error"),
-            Event::ClientError(error) => warn!(%error, "nats connection failed"),
+            Event::ClientError(error) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                warn!(%error, "nats connection failed");
+            }
         }
     }
 }

@@ -130,13 +130,35 @@ impl Store {
 
     /// All messages on the subjects that a filter covers, in order.
     pub(super) async fn all(&self, stream: &str, filter: &str) -> Result<Vec<Stored>, BusError> {
+        let first = json!({ "seq": 1, "batch": BATCH, "next_by_subj": filter });
+        self.on_from(stream, filter, first).await
+    }
+
+    /// The messages on the subjects that a filter covers that the stream took from a time on,
+    /// in milliseconds since 1970 UTC, in order.
+    pub(super) async fn since(
+        &self,
+        stream: &str,
+        filter: &str,
+        unix_ms: u64,
+    ) -> Result<Vec<Stored>, BusError> {
+        let start = moment(unix_ms);
+        let first = json!({ "start_time": start, "batch": BATCH, "next_by_subj": filter });
+        self.on_from(stream, filter, first).await
+    }
+
+    async fn on_from(
+        &self,
+        stream: &str,
+        filter: &str,
+        first: serde_json::Value,
+    ) -> Result<Vec<Stored>, BusError> {
         let mut found = Vec::new();
-        let mut seq = 1;
+        let mut query = first;
         loop {
-            let query = json!({ "seq": seq, "batch": BATCH, "next_by_subj": filter });
             let (mut batch, pending) = self.many(stream, &query).await?;
             let Some(last) = batch.last() else { break };
-            seq = last.seq + 1;
+            query = json!({ "seq": last.seq + 1, "batch": BATCH, "next_by_subj": filter });
             found.append(&mut batch);
             if pending == 0 {
                 break;
@@ -300,6 +322,27 @@ fn direct(stream: &str) -> String {
     format!("$JS.API.DIRECT.GET.{stream}")
 }
 
+/// A moment as JSON of NATS has it (RFC 3339), of milliseconds since 1970 UTC.
+fn moment(unix_ms: u64) -> String {
+    let (seconds, ms) = (unix_ms / 1000, unix_ms % 1000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years begin in March here, so that the odd day comes last; 400 of them have 146,097 days.
+    let day = days + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = era * 400 + year + next;
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
 /// A message that a stream gave or passed on.
 pub(super) fn stored(reply: async_nats::Message) -> Option<Stored> {
     let headers = reply.headers.as_ref();
@@ -322,3 +365,23 @@ const ALL_MAX: usize = 100_000;
 
 /// "Wrong last sequence", with and without the right one.
 const CONFLICTS: [u64; 2] = [10071, 10164];
+
+#[cfg(test)]
+mod tests {
+    use super::moment;
+
+    #[test]
+    fn moments_are_written_as_everybody_writes_them() {
+        let cases = [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_123, "2000-02-29T00:00:00.123Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+            (1_709_251_200_000, "2024-03-01T00:00:00.000Z"),
+            (1_735_689_599_000, "2024-12-31T23:59:59.000Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ];
+        for (unix_ms, text) in cases {
+            assert_eq!(moment(unix_ms), text);
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! What is done every second: interests that ended, presence that is due, channels that
+//! What is done twice a second: interests that ended, presence that is due, channels that
 //! may have missed something.
 //!
 //! A message that NATS lost, or that a receiver had no room for, shows by the next
@@ -9,11 +9,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use lifecycle::CancellationToken;
+use tokio::time::MissedTickBehavior;
 use tracing::debug;
 
 use super::NatsBus;
@@ -24,37 +26,43 @@ use crate::{Kind, Message, Now};
 /// Runs until the group stops.
 pub(super) async fn run(bus: Arc<NatsBus>, stopping: CancellationToken) {
     let mut state = bus.connection.state();
-    let mut was_lost = false;
+    let mut losses = bus.connection.losses();
     let mut tops: VecDeque<(u64, Arc<Message>)> = VecDeque::new();
     let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_second = false;
     loop {
-        let mut came_back = false;
         tokio::select! {
             () = stopping.cancelled() => break,
-            changed = state.changed() => {
-                if changed.is_err() {
-                    break;
-                }
-                let is_connected = *state.borrow_and_update() == NatsState::Connected;
-                came_back = is_connected && was_lost;
-                was_lost = !is_connected;
-            }
+            changed = state.changed() => if changed.is_err() {
+                break;
+            },
             _ = ticks.tick() => {
-                let lately = bus.figures.subscribed_lately.swap(0, std::sync::atomic::Ordering::Relaxed);
-                add(&bus.figures.storms, u64::from(lately > STORM));
+                is_second = !is_second;
+                if is_second {
+                    let lately = bus.figures.subscribed_lately.swap(0, Ordering::Relaxed);
+                    add(&bus.figures.storms, u64::from(lately > STORM));
+                }
             }
         }
+        let is_connected = *state.borrow_and_update() == NatsState::Connected;
+        // The state may have changed twice since it was looked at.
+        let came_back = is_connected && bus.connection.losses() > losses;
         let now = bus.now();
         if came_back {
+            losses = bus.connection.losses();
             let interests = bus.interests.len() as u64;
             add(&bus.figures.reconnects, 1);
             add(&bus.figures.resubscriptions, interests);
             add(&bus.figures.subscribed_lately, interests);
+            tokio::select! {
+                () = bus.provision_again() => {}
+                () = stopping.cancelled() => break,
+            }
             bus.presence.renew_all(now.mono_ms);
         }
         bus.interests.end_lingering(now.mono_ms);
-        if was_lost {
+        if !is_connected {
             continue;
         }
         bus.presence.renew(now.mono_ms);
@@ -94,9 +102,10 @@ async fn tops_of(bus: &Arc<NatsBus>, now: Now, all: bool) -> Vec<(u64, Arc<Messa
     known.map(|message| (due_ms, message)).collect()
 }
 
+/// Half a second: what is told after a second is told soon after it.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Subscriptions within a tick that count as a storm.
+/// Subscriptions within two ticks beyond which they count as a storm.
 const STORM: u64 = 100;
 
 /// After so long what was under way has come.

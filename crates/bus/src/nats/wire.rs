@@ -234,31 +234,5 @@ pub(super) fn number(headers: Option<&HeaderMap>, name: &str) -> Option<u64> {
     text(headers, name)?.parse().ok()
 }
 
-/// Reads headers made of arbitrary text, for the fuzzer: one `name: value` per line.
-#[cfg(fuzzing)]
-pub(super) fn read_arbitrary(text: &str, payload: Bytes) -> Option<Message> {
-    let mut headers = HeaderMap::new();
-    for line in text.lines() {
-        if let Some((name, value)) = line.split_once(": ")
-            && let (Ok(name), Ok(value)) = (
-                name.parse::<async_nats::HeaderName>(),
-                value.parse::<async_nats::HeaderValue>(),
-            )
-        {
-            headers.insert(name, value);
-        }
-    }
-    let again = |info: &ClientInfo| {
-        assert_eq!(read_info(&write_info(info)).as_ref(), Some(info));
-    };
-    let message = message("fuzz".into(), Some(&headers), payload, 0)?;
-    match &message.kind {
-        Kind::Publication(publication) => publication.info.as_deref().into_iter().for_each(again),
-        Kind::Join(info) | Kind::Leave(info) => again(info),
-        Kind::Top(_) => {}
-    }
-    Some(message)
-}
-
 #[cfg(test)]
 mod tests;

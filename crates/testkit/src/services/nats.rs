@@ -1,14 +1,18 @@
 //! A NATS server.
 
+mod accounts;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use anyhow::{Context, ensure};
 
-use super::Server;
+use super::{Server, free_port};
 use crate::PATIENCE;
 use crate::certificate::Certificate;
+
+pub use accounts::{Accounts, Permissions};
 
 /// How a NATS server is set up. The default is neither durable nor guarded.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +21,8 @@ pub struct NatsOptions {
     pub jetstream: bool,
     /// Whether it syncs before it acknowledges.
     pub sync_always: bool,
+    /// Whether it takes WebSocket connections on a port of their own, without TLS.
+    pub websocket: bool,
     /// Speaks TLS with this certificate.
     pub tls: Option<Certificate>,
     /// More lines of its configuration file, `authorization { token: "t" }` for one.
@@ -27,6 +33,7 @@ pub struct NatsOptions {
 #[derive(Debug)]
 pub struct Nats {
     server: Server,
+    websocket: Option<SocketAddr>,
 }
 
 impl Nats {
@@ -37,6 +44,7 @@ impl Nats {
         let NatsOptions {
             jetstream,
             sync_always,
+            websocket,
             tls,
             more,
         } = options;
@@ -53,12 +61,20 @@ impl Nats {
             certificate.write(folder)?;
             config += "tls { cert_file: \"certificate.pem\", key_file: \"key.pem\" }\n";
         }
+        let websocket = if *websocket {
+            Some(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)))
+        } else {
+            None
+        };
+        if let Some(address) = websocket {
+            config += &format!("websocket {{ listen: \"{address}\", no_tls: true }}\n");
+        }
         config += more;
         fs::write(folder.join("nats.conf"), config)
             .context("configuration of nats-server could not be written")?;
         server.arguments = vec!["-c".to_owned(), "nats.conf".to_owned()];
         server.start(greets)?;
-        Ok(Self { server })
+        Ok(Self { server, websocket })
     }
 
     /// Starts one with JetStream that syncs before it acknowledges.
@@ -80,6 +96,11 @@ impl Nats {
         format!("nats://{}", self.server.address)
     }
 
+    /// Where it takes WebSocket connections, if it does.
+    pub fn websocket_url(&self) -> Option<String> {
+        self.websocket.map(|address| format!("ws://{address}"))
+    }
+
     /// Ends it at once, as a crash would.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.server.kill()
@@ -89,6 +110,15 @@ impl Nats {
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.server.kill()?;
         self.server.start(greets)
+    }
+
+    /// Replaces a part of its configuration file, for the next start.
+    pub fn reconfigure(&mut self, part: &str, replacement: &str) -> anyhow::Result<()> {
+        let path = self.server.folder.path().join("nats.conf");
+        let before = fs::read_to_string(&path)?;
+        ensure!(before.contains(part), "no {part:?} in {before}");
+        fs::write(path, before.replace(part, replacement))?;
+        Ok(())
     }
 
     /// The process, for `/proc`; none after [`Nats::kill`].
