@@ -6,7 +6,10 @@
 //! from when a publication was due to each receipt. The paced phase is repeated
 //! beside subscribers that stopped reading, if asked for, and beside other
 //! traffic on a server that speaks TLS.
+//!
+//! With `--bus nats` another comparison is made ([`nats`]).
 
+mod nats;
 mod paced;
 mod saturation;
 
@@ -32,9 +35,17 @@ use crate::token::Mint;
 /// What is measured.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Subscribers of the one channel.
-    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..))]
-    subscribers: u32,
+    /// What the gateway's bus is; with `nats`, two gateways are compared with nats-server's own
+    /// WebSocket clients.
+    #[arg(long, value_enum, default_value = "memory")]
+    bus: BusKind,
+    /// Subscribers of the one channel (5,000 unless said otherwise); over NATS those of each
+    /// gateway (500).
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    subscribers: Option<u32>,
+    /// Over NATS: how often per second a message is published on each subject.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: u32,
     /// Bytes of a publication's payload.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(32..=65_000))]
     size: u32,
@@ -69,6 +80,15 @@ pub(crate) struct Options {
     subjects: Subjects,
 }
 
+/// What carries publications to the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum BusKind {
+    /// The bus within the gateway.
+    Memory,
+    /// A real nats-server.
+    Nats,
+}
+
 /// A server with its clients.
 struct Side {
     server: Server,
@@ -89,13 +109,16 @@ struct Stalled {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    if options.bus == BusKind::Nats {
+        return nats::run(options);
+    }
     say(&proc::describe());
     ensure!(
-        options.stalled < options.subscribers,
+        options.stalled < options.subscribers(),
         "at least one subscriber has to read"
     );
     let sides = options.own_sides() + options.subjects.peer.len();
-    let needed = sides as u64 * u64::from(options.subscribers) + 200;
+    let needed = sides as u64 * u64::from(options.subscribers()) + 200;
     ensure!(
         proc::files_max() >= needed,
         "{sides} servers at once need {needed} files; the limit is {}",
@@ -313,6 +336,11 @@ fn run_busy(
 }
 
 impl Options {
+    /// Subscribers of the one channel.
+    fn subscribers(&self) -> u32 {
+        self.subscribers.unwrap_or(5000)
+    }
+
     /// Servers started here at the same time.
     fn own_sides(&self) -> usize {
         match self.subjects.peers_only {
@@ -331,7 +359,7 @@ impl Side {
     ) -> anyhow::Result<Self> {
         let mint = Mint::new(&server.secret)?;
         let channel: Arc<str> = CHANNEL.into();
-        let subscribers = (options.subscribers - stalled) as usize;
+        let subscribers = (options.subscribers() - stalled) as usize;
         let group = engine.group(server.address.clone());
         engine.open_all(group, subscribers, HANDSHAKES_AT_ONCE, |number| {
             Ok(Opening::stay(
@@ -533,7 +561,7 @@ fn print_line(options: &Options, legs: &[Vec<Leg>], latencies: &[(String, Latenc
             p99(&format!("{name},"), "publishing"),
         );
     }
-    line.count("subscribers", i64::from(options.subscribers))
+    line.count("subscribers", i64::from(options.subscribers()))
         .count("size", i64::from(options.size))
         .texts("void", void.reasons())
         .print();

@@ -55,6 +55,11 @@ pub(crate) fn text(out: &mut Vec<u8>, payload: &[u8]) {
     push(out, 0x81, payload);
 }
 
+/// Appends a binary frame.
+pub(crate) fn binary(out: &mut Vec<u8>, payload: &[u8]) {
+    push(out, 0x82, payload);
+}
+
 /// Appends the pong that answers a ping.
 pub(crate) fn pong(out: &mut Vec<u8>, payload: &[u8]) {
     push(out, 0x8a, payload);

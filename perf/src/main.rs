@@ -23,6 +23,7 @@ mod client;
 mod fanout;
 mod frame;
 mod idle;
+mod live;
 mod outbox;
 mod proc;
 mod proxy;
@@ -31,6 +32,7 @@ mod relay;
 mod report;
 mod routes;
 mod server_process;
+mod slow;
 mod token;
 
 use clap::{Args, Parser, Subcommand};
@@ -65,6 +67,10 @@ enum Command {
     Backlog(relay::backlog::Options),
     /// Requests through the proxy, beside nginx and HAProxy; event streams held.
     Proxy(proxy::Options),
+    /// Market data from the aggregator over NATS to many clients, at the pace of a screen.
+    Live(live::Options),
+    /// A client that reads 1 KiB a second among many that read all.
+    Slow(slow::Options),
     /// Runs the server behind the proxies (what `proxy` starts for itself).
     #[command(hide = true)]
     ProxyOrigin(proxy::origin::Options),
@@ -100,6 +106,8 @@ fn main() -> anyhow::Result<()> {
         Command::Agents(options) => relay::agents::run(&options),
         Command::Backlog(options) => relay::backlog::run(&options),
         Command::Proxy(options) => proxy::run(&options),
+        Command::Live(options) => live::run(&options),
+        Command::Slow(options) => slow::run(&options),
         Command::ProxyOrigin(options) => proxy::origin::run(&options),
         Command::Reference(options) => reference::run(&options),
     }

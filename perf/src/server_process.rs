@@ -119,14 +119,26 @@ impl Server {
 
     /// Starts Tidegate with these further lines of configuration.
     pub(crate) fn configured(executable: &Path, more: &str) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir().context("temporary folder was not made")?;
         let setup = Setup {
             secure: Secure::None,
             ping_interval_seconds: 25,
             demo: false,
         };
-        let mut configuration = configuration(folder.path(), setup)?;
-        writeln!(configuration, "{more}")?;
+        Self::written(executable, |folder| {
+            let mut configuration = configuration(folder, setup)?;
+            writeln!(configuration, "{more}")?;
+            Ok(configuration)
+        })
+    }
+
+    /// Starts Tidegate with the configuration that is written for a folder; its main listener
+    /// and that of operators speak without TLS.
+    pub(crate) fn written(
+        executable: &Path,
+        configuration: impl FnOnce(&Path) -> anyhow::Result<String>,
+    ) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("temporary folder was not made")?;
+        let configuration = configuration(folder.path())?;
         let file = folder.path().join("tidegate.yaml");
         fs::write(&file, configuration).context("configuration was not written")?;
         let mut command = Command::new(executable);
