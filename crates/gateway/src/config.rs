@@ -212,6 +212,9 @@ fn settle_demo(config: &mut Config, file: Option<&Path>) {
     let has_listener = config.listeners.live.address.is_some();
     let demo = config.demo.is_on();
     config.live.enabled.get_or_insert(has_listener || demo);
+    // Over NATS there may be an aggregator already, and its groups are its own.
+    let alone = config.bus.kind == BusKind::Memory;
+    config.market.enabled.get_or_insert(demo && alone);
 }
 
 /// Reads the file of `relay.routes_file`, if there is one, and lays what it sets below

@@ -12,7 +12,7 @@ use auth::Secret;
 use protocol::calls::CallSettings;
 use protocol::settings::{ChannelOptions, Namespace, RecoveryMode, SlowClientPolicy};
 
-use crate::config::{BusKind, Config};
+use crate::config::Config;
 
 /// The demo's namespace; its channels are `demo:…`.
 pub const NAMESPACE: &str = "demo";
@@ -46,11 +46,6 @@ pub fn prepare(config: &mut Config) -> Result<(), DemoError> {
     if config.client.token.hmac_secret_key.is_empty() {
         config.client.token.hmac_secret_key = Secret::new(secret(&config.data_dir)?);
     }
-    // Over NATS there may be an aggregator already, and its groups are its own.
-    config
-        .market
-        .enabled
-        .get_or_insert(config.bus.kind == BusKind::Memory);
     let namespaces = &mut config.channel.namespaces;
     for own in [chat(), market_data(), flags(&config.feature_flags.channel)] {
         let is_other = |other: &Namespace| {

@@ -302,6 +302,7 @@ fixed!(
     websocket.compression.min_size,
     bus,
     live.enabled,
+    market,
     feature_flags,
     relay.enabled,
     relay.auth,

@@ -55,6 +55,26 @@ fn the_names_that_dashboards_know_are_there() {
         "gateway_http_requests_total",
         "gateway_http_request_duration_seconds",
         "gateway_http_errors_total",
+        "xy_ws_active_connections",
+        "ws_active",
+        "ws_msgs",
+        "xy_ws_messages_forwarded_total",
+        "ws_msgs_rate",
+        "xy_ws_messages_dropped_total",
+        "xy_ws_slow_consumers_total",
+        "slow_consumers",
+        "xy_nats_reconnects_total",
+        "xy_ws_send_queue_size",
+        "xy_sub_storms_total",
+        "backpressure_events",
+        "ticks_out",
+        "snapshots_out",
+        "nats_req_latency",
+        "src_ingest_rate",
+        "src_gap",
+        "reorder_count",
+        "invalid_ticks",
+        "heartbeat_age",
     ] {
         assert!(page.contains(&format!("| `{name}` |")), "{name}");
     }
@@ -79,6 +99,7 @@ fn the_example_is_a_configuration_that_changes_nothing() {
     default.demo.enabled = Some(false);
     default.relay.enabled = Some(false);
     default.live.enabled = Some(false);
+    default.market.enabled = Some(false);
     assert_eq!(plain, default);
     let errors = Config::parse(&uncommented)
         .err()

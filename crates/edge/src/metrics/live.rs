@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -39,10 +41,9 @@ impl LiveMetrics {
         for name in ["ws_active", "xy_ws_active_connections"] {
             registry.register(name, "WebSocket connections that are open", active.clone());
         }
-        for name in ["ws_msgs", "xy_ws_messages_forwarded"] {
-            let about = "Publications handed to clients";
-            registry.register(name, about, self.forwarded.clone());
-        }
+        let about = "Publications handed to clients";
+        registry.register("ws_msgs", about, Bare(self.forwarded.clone()));
+        registry.register("xy_ws_messages_forwarded", about, self.forwarded.clone());
         registry.register(
             "ws_msgs_rate",
             "Publications handed to clients per second, over the last seconds",
@@ -53,10 +54,9 @@ impl LiveMetrics {
             "Publications that clients were too slow for, by reason",
             self.dropped.clone(),
         );
-        for name in ["slow_consumers", "xy_ws_slow_consumers"] {
-            let about = "Times that more bytes waited for a live-data client than may for long";
-            registry.register(name, about, self.slow.clone());
-        }
+        let about = "Times that more bytes waited for a live-data client than may for long";
+        registry.register("slow_consumers", about, Bare(self.slow.clone()));
+        registry.register("xy_ws_slow_consumers", about, self.slow.clone());
         registry.register(
             "xy_ws_send_queue_size",
             "Most publications that wait for one client",
@@ -186,6 +186,21 @@ impl LiveMetrics {
     /// How often a client became too slow.
     pub(crate) fn slow_consumers(&self) -> u64 {
         self.slow.get()
+    }
+}
+
+/// A counter whose name is to stand as it is. `OpenMetrics` wants `_total` behind the name of
+/// a counter; what has no type may have any name, and is rated and summed all the same.
+#[derive(Debug)]
+struct Bare(Counter);
+
+impl EncodeMetric for Bare {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoder.encode_gauge(&i64::try_from(self.0.get()).unwrap_or(i64::MAX))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Unknown
     }
 }
 
