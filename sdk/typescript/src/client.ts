@@ -119,8 +119,10 @@ const FIRST_WELCOME_MS = 8000;
 const MISSED = 1.5;
 /** Failed attempts in one mode before the next mode is tried. */
 const ATTEMPTS = 2;
-/** Between failed attempts, in milliseconds. */
+/** The first wait after a failed attempt, in milliseconds; doubled each time … */
 const RETRY_MS = 100;
+/** … up to this. */
+const RETRY_MAX_MS = 2000;
 /** Every how many batches the hub is told that they have arrived. */
 const ACKNOWLEDGE = 16;
 const TIMEOUT_MS = 5000;
@@ -261,6 +263,7 @@ export class Client {
       if (this.#closed) release?.();
     }
     let failures = 0;
+    let wait = RETRY_MS;
     while (!this.#closed) {
       const attached = await this.#attach();
       if (this.#closed) return;
@@ -273,7 +276,12 @@ export class Client {
         this.#link = this.#nextLink();
         failures = 0;
       }
-      if (!attached.welcome) await pause(clock, RETRY_MS);
+      if (attached.welcome) {
+        wait = RETRY_MS;
+      } else {
+        await pause(clock, wait);
+        wait = Math.min(wait * 2, RETRY_MAX_MS);
+      }
     }
   }
 

@@ -42,7 +42,7 @@ export const LIMITS = {
 
 /** Between signs of life, in milliseconds. */
 export const HEARTBEAT_MS = 1000;
-/** Silence after which a tab without a Web Lock counts as gone, in milliseconds. */
+/** Silence after which a tab counts as gone although nothing says that it died, in milliseconds. */
 const SILENCE_MS = 20_000;
 /** How long a channel that nobody wants any more stays subscribed to, in milliseconds. */
 const LINGER_MS = 250;
@@ -120,7 +120,7 @@ export class Hub {
     const lock = await this.#lock;
     if (this.#closed) return null;
     const before = this.#tabs.get(hello.tab);
-    if (before !== undefined) this.#leave(before);
+    if (before !== undefined) this.#leave(before, before.port !== port);
 
     const tab = new Tab(hello, port, this.#world.clock.now());
     this.#tabs.set(tab.id, tab);
@@ -177,14 +177,19 @@ export class Hub {
     }
   }
 
-  #leave(tab: Tab): void {
+  /** @param close whether its port is of no use any more */
+  #leave(tab: Tab, close = true): void {
     if (this.#tabs.get(tab.id) !== tab) return;
     this.#tabs.delete(tab.id);
     tab.stopWatching();
     for (const channel of [...this.#channels.values()]) this.#unsubscribe(tab, channel.name);
     this.#tokens.left(tab);
     this.#update({ tabs: this.#tabs.size });
-    tab.port.close();
+    if (close) {
+      // Should it be there all the same, it comes back.
+      tab.port.post({ t: 'gone' });
+      tab.port.close();
+    }
     if (this.#tabs.size > 0) return;
     // The last one out: nothing lingers.
     for (const channel of this.#channels.values()) channel.close();
@@ -259,7 +264,7 @@ export class Hub {
 
   #connected(config: HubConfig): Upstream {
     if (this.#upstream !== null) return this.#upstream;
-    const own = (run: () => void) => (): void => {
+    const own = (run: () => unknown) => (): void => {
       if (this.#upstream === upstream) run();
     };
     const upstream: Upstream = this.#world.open(config, {
@@ -270,6 +275,8 @@ export class Hub {
           this.#update({ state: 'connected', connections: 1, clientId, code: undefined, reason: undefined });
           void this.#probe();
         })(),
+      failed: (code, reason) =>
+        own(() => this.#state.state === 'connecting' && this.#update({ code, reason }))(),
       disconnected: (code, reason) =>
         own(() => this.#update({ state: 'disconnected', connections: 0, code, reason, clientId: undefined }))(),
       connectionToken: () => this.#tokens.ask({ purpose: 'connection' }),
@@ -298,8 +305,7 @@ export class Hub {
   #beat(): void {
     const { clock } = this.#world;
     for (const tab of [...this.#tabs.values()]) {
-      const watched = tab.lock !== null && this.#world.locks !== null;
-      if (!watched && clock.now() - tab.heard > SILENCE_MS) this.#leave(tab);
+      if (clock.now() - tab.heard > SILENCE_MS) this.#leave(tab);
       else tab.port.post({ t: 'ping' });
     }
   }

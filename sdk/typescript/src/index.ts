@@ -81,7 +81,7 @@ function link(mode: Mode, scope: string, options: ConnectOptions): Link {
     case 'shared-worker': {
       const url = options.workerUrl ?? new URL('./worker.js', import.meta.url);
       const start = (name: string): SharedWorker => new SharedWorker(url, { name });
-      return new SharedWorkerLink({ start, storage: storage() }, scope);
+      return new SharedWorkerLink({ start, storage: storage(), onStored }, scope);
     }
     case 'leader': {
       const locks = browserLocks();
@@ -92,6 +92,11 @@ function link(mode: Mode, scope: string, options: ConnectOptions): Link {
     case 'own':
       return new OwnLink(loadHub);
   }
+}
+
+function onStored(changed: () => void): () => void {
+  globalThis.addEventListener('storage', changed);
+  return () => globalThis.removeEventListener('storage', changed);
 }
 
 function storage(): Storage | null {

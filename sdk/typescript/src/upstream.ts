@@ -24,6 +24,8 @@ export interface ChannelEvents {
 export interface UpstreamEvents {
   connecting(code: number, reason: string): void;
   connected(clientId: string): void;
+  /** An attempt has failed; there will be others. */
+  failed(code: number, reason: string): void;
   /** For good: only {@link Upstream.connect} tries again. */
   disconnected(code: number, reason: string): void;
   /** @throws {Unauthorized} when there is none to be had; anything else means: try later */

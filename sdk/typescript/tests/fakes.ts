@@ -6,10 +6,11 @@ import type { Clock } from '../src/clock.js';
 import { Hub, type HubWorld } from '../src/hub.js';
 import { LeaderLink, type Broadcast } from '../src/link/leader.js';
 import { OwnLink } from '../src/link/own.js';
-import type { HubPort, Link, Mode } from '../src/link.js';
+import { SharedWorkerLink, type WorkerHandle } from '../src/link/shared-worker.js';
+import type { Link, Mode } from '../src/link.js';
 import type { Locks } from '../src/locks.js';
 import type { Answer, Call, ChannelEvent, ChannelOptions, HubConfig, ToHub, ToTab } from '../src/messages.js';
-import { localPorts } from '../src/port.js';
+import { overMessagePort, type Port } from '../src/port.js';
 import type { ChannelEvents, Upstream, UpstreamEvents } from '../src/upstream.js';
 
 /** Lets everything run that does not wait for time. */
@@ -213,14 +214,42 @@ export const SUBSCRIBED: ChannelEvent = {
   recovered: false,
 };
 
+/** Two ends as of a MessageChannel: messages are copies and arrive in a later turn, but without the event loop. */
+function messagePorts(): [MessagePort, MessagePort] {
+  let open = true;
+  const end = (other: () => MessagePort): MessagePort =>
+    ({
+      onmessage: null,
+      postMessage(message: unknown) {
+        const data: unknown = structuredClone(message);
+        queueMicrotask(() => open && other().onmessage?.({ data } as MessageEvent));
+      },
+      close: () => (open = false),
+    }) as unknown as MessagePort;
+  const first = end(() => second);
+  const second = end(() => first);
+  return [first, second];
+}
+
+interface FakeWorker {
+  name: string;
+  hub: Hub;
+  alive: boolean;
+  /** Tabs with which it has no contact. */
+  deaf: Set<Tab>;
+  /** Tabs of which it hears nothing, while they hear it. */
+  mute: Set<Tab>;
+}
+
 /** A browser with tabs, of one user. */
 export class FakeBrowser {
   readonly clock = new FakeClock();
   readonly locks = new FakeLocks();
   readonly gateway = new FakeGateway();
   /** Workers by generation. */
-  readonly workers: { name: string; hub: Hub; alive: boolean }[] = [];
+  readonly workers: FakeWorker[] = [];
   readonly stored = new Map<string, string>();
+  readonly onStored = new Set<() => void>();
   readonly #listeners = new Set<(from: Broadcast, message: unknown) => void>();
   #names = 0;
   hasLocks = true;
@@ -255,10 +284,10 @@ export class FakeBrowser {
   }
 
   /** The worker of the newest generation, started if it is not there. */
-  worker(name: string): { hub: Hub; alive: boolean } {
+  worker(name: string): FakeWorker {
     const found = this.workers.find((worker) => worker.name === name);
     if (found !== undefined) return found;
-    const made = { name, hub: this.hub(name), alive: true };
+    const made: FakeWorker = { name, hub: this.hub(name), alive: true, deaf: new Set(), mute: new Set() };
     this.workers.push(made);
     return made;
   }
@@ -287,6 +316,7 @@ export class Tab {
   readonly #browser: FakeBrowser;
   readonly #id: string;
   #own: Hub[] = [];
+  #stored: (() => void) | null = null;
 
   constructor(browser: FakeBrowser, id: string, options: Partial<ConnectOptions>, modes: Mode[]) {
     this.#browser = browser;
@@ -326,44 +356,43 @@ export class Tab {
     return this.#workerLink(scope);
   }
 
-  /** As the real one, with ports in memory. */
   #workerLink(scope: string): Link {
-    const { stored } = this.#browser;
-    const read = (): number => Number(stored.get(scope) ?? 0);
-    let used = 0;
-    return {
-      mode: 'shared-worker',
-      attach: async () => {
-        used = Math.max(used, read());
-        const [here, there] = localPorts<ToHub, ToTab>();
-        if (!this.#browser.startsWorkers) {
-          setImmediate(() => here.onlost?.('the worker did not start'));
-          return here;
-        }
-        const worker = this.#browser.worker(`${scope}#${used}`);
-        return this.#between(worker, here, there);
-      },
-      failed: () => {
-        if (read() > used) return;
-        used += 1;
-        stored.set(scope, String(used));
-      },
-      close: () => {},
+    const browser = this.#browser;
+    const start = (name: string): WorkerHandle => {
+      const failed: (() => void)[] = [];
+      const [port1, port2] = messagePorts();
+      if (browser.startsWorkers && this.alive) this.#between(browser.worker(name), port2);
+      else setImmediate(() => failed.forEach((told) => told()));
+      return { port: port1, addEventListener: (_type, told) => void failed.push(told) };
     };
+    const storage = {
+      getItem: (key: string) => browser.stored.get(key) ?? null,
+      setItem: (key: string, value: string) => {
+        if (!this.alive) return;
+        browser.stored.set(key, value);
+        for (const told of browser.onStored) if (told !== this.#stored) setImmediate(told);
+      },
+    };
+    const onStored = (changed: () => void): (() => void) => {
+      this.#stored = changed;
+      browser.onStored.add(changed);
+      return () => void browser.onStored.delete(changed);
+    };
+    return new SharedWorkerLink({ start, storage, onStored }, scope);
   }
 
-  /** Messages pass as copies, and only while both ends live. */
-  #between(worker: { hub: Hub; alive: boolean }, here: HubPort, there: ReturnType<typeof localPorts<ToTab, ToHub>>[0]): HubPort {
-    const flows = (): boolean => worker.alive && this.alive;
-    const seen: HubPort = {
-      post: (message) => flows() && here.post(structuredClone(message)),
+  /** Messages pass only while both ends live. */
+  #between(worker: FakeWorker, inner: MessagePort): void {
+    const flows = (): boolean => worker.alive && this.alive && !worker.deaf.has(this);
+    const port = overMessagePort<ToTab, ToHub>(inner);
+    const seen: Port<ToTab, ToHub> = {
+      post: (message) => flows() && port.post(message),
       onmessage: null,
       onlost: null,
-      close: () => here.close(),
+      close: () => port.close(),
     };
-    here.onmessage = (message) => flows() && seen.onmessage?.(structuredClone(message));
-    worker.hub.accept(there);
-    return seen;
+    port.onmessage = (message) => flows() && !worker.mute.has(this) && seen.onmessage?.(message);
+    worker.hub.accept(seen);
   }
 }
 

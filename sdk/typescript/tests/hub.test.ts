@@ -125,6 +125,21 @@ test('a tab that dies is noticed by its silence where there are no locks', async
   assert.equal(second.client.state.get().tabs, 1);
 });
 
+test('a tab that was silent for long comes back by itself', async () => {
+  const { browser, tabs } = await browserWith(2);
+  const [worker] = browser.workers;
+  const heard = listen(tabs[0]!, 'news');
+  await settle();
+  worker!.mute.add(tabs[0]!);
+  await browser.clock.advance(25_000);
+  worker!.mute.clear();
+  await browser.clock.advance(2000);
+  assert.equal(tabs[0]!.client.state.get().tabs, 2);
+  browser.gateway.publish('news', 'one');
+  await settle();
+  assert.deepEqual(heard.data, ['one']);
+});
+
 test('one tab is asked for the token, one that is looked at first', async () => {
   const browser = new FakeBrowser();
   browser.gateway.accepts = false;
@@ -218,6 +233,28 @@ test('a worker that hangs is replaced within three seconds', async () => {
   await settle();
   assert.equal(browser.workers.length, 2);
   for (const { client } of tabs) assert.deepEqual([client.state.get().state, client.state.get().tabs], ['connected', 2]);
+});
+
+test('tabs that were not in doubt follow one that has a new worker', async () => {
+  const { browser, tabs } = await browserWith(3);
+  // Only the first tab is cut off from a worker that lives.
+  browser.workers[0]!.deaf.add(tabs[0]!);
+  await browser.clock.advance(2900);
+  assert.equal(browser.workers.length, 2);
+  for (const { client } of tabs) assert.equal(client.state.get().tabs, 3);
+  // The first worker waits for the tab that it does not hear.
+  await browser.clock.advance(21_000);
+  assert.equal(browser.gateway.open.length, 1);
+});
+
+test('why it does not connect is said', async () => {
+  const browser = new FakeBrowser();
+  browser.gateway.accepts = false;
+  const { client } = browser.tab('a');
+  await settle();
+  browser.gateway.connections[0]!.events.failed(2, 'transport closed');
+  await settle();
+  assert.deepEqual([client.state.get().state, client.state.get().reason], ['connecting', 'transport closed']);
 });
 
 test('without workers another mode is used, and said so', async () => {

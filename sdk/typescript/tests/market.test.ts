@@ -195,7 +195,15 @@ test('flags follow the channel, and an older state does not replace a newer one'
 });
 
 test('a user has the place within a flag that the contract says, and is in the part below the percentage', async () => {
-  const places = [['canary', 'ann', 78], ['canary', 'bob', 87], ['new-table', 'ann', 98], ['canary', '', 92], ['größe', 'zoë', 95]] as const;
+  const places = [
+    ['gateway.unsent_limit', 'alice', 59],
+    ['gateway.unsent_limit', 'bob', 43],
+    ['canary', 'alice', 73],
+    ['canary', '', 92],
+    ['canary', 'größe', 2],
+    ['canary', 'ann', 78],
+    ['canary', 'bob', 87],
+  ] as const;
   for (const [name, user, place] of places) assert.equal(share(name, user), place, `${name} ${user}`);
 
   const browser = new FakeBrowser();

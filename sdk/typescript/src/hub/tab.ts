@@ -14,7 +14,6 @@ export const BATCH = 4096;
 
 export class Tab {
   readonly id: string;
-  readonly lock: string | null;
   /** When it was last heard of, in milliseconds since 1970-01-01 UTC. */
   heard: number;
   visible: boolean;
@@ -29,7 +28,6 @@ export class Tab {
 
   constructor(hello: Extract<ToHub, { t: 'hello' }>, port: Port<ToTab, ToHub>, now: number) {
     this.id = hello.tab;
-    this.lock = hello.lock;
     this.visible = hello.visible;
     this.givesTokens = hello.config.token;
     this.heard = now;

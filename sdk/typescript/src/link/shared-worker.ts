@@ -1,5 +1,6 @@
 // The hub in a SharedWorker.
 
+import type { Cancel } from '../clock.js';
 import type { HubPort, Link } from '../link.js';
 import { overMessagePort } from '../port.js';
 import type { ToHub, ToTab } from '../messages.js';
@@ -14,29 +15,38 @@ export interface WorkerWorld {
   start(name: string): WorkerHandle;
   /** Kept by the browser and shared by the tabs of this origin; `null` where there is none. */
   storage: Pick<Storage, 'getItem' | 'setItem'> | null;
+  /** Tells when another tab has changed what is stored. */
+  onStored(changed: () => void): Cancel;
 }
 
 /**
  * A worker that has died or hangs is not reached again under its name in every browser. So the name
  * ends with a generation, which any tab raises that finds the worker dead; since all of them raise it
- * from what they used to what comes next, they meet again.
+ * from what they used to what comes next, they meet again. A tab that was not in doubt follows the
+ * others as soon as it hears of it: one connection is worth more than one that lives.
  */
 export class SharedWorkerLink implements Link {
   readonly mode = 'shared-worker';
   readonly #world: WorkerWorld;
   readonly #scope: string;
+  readonly #stopListening: Cancel;
   #used = 0;
+  #port: HubPort | null = null;
 
   constructor(world: WorkerWorld, scope: string) {
     this.#world = world;
     this.#scope = scope;
     this.#used = this.#stored();
+    this.#stopListening = world.onStored(() => {
+      if (this.#stored() > this.#used) this.#port?.onlost?.('the other tabs have a new worker');
+    });
   }
 
   async attach(): Promise<HubPort> {
     this.#used = Math.max(this.#used, this.#stored());
     const worker = this.#world.start(`${this.#scope}#${this.#used}`);
     const port = overMessagePort<ToHub, ToTab>(worker.port);
+    this.#port = port;
     worker.addEventListener('error', () => port.onlost?.('the worker did not start'));
     return port;
   }
@@ -51,7 +61,10 @@ export class SharedWorkerLink implements Link {
     }
   }
 
-  close(): void {}
+  close(): void {
+    this.#port = null;
+    this.#stopListening();
+  }
 
   #stored(): number {
     try {

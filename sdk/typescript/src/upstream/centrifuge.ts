@@ -30,8 +30,7 @@ export const openCentrifuge: OpenUpstream = (config, events): Upstream => {
   client.on('connecting', (context) => events.connecting(context.code, context.reason));
   client.on('connected', (context) => events.connected(context.client));
   client.on('disconnected', (context) => events.disconnected(context.code, context.reason));
-  // Failed attempts show as further `connecting`; without a listener they would be thrown.
-  client.on('error', () => {});
+  client.on('error', ({ error }) => events.failed(error.code, error.message));
   return {
     connect: () => client.connect(),
     disconnect: () => client.disconnect(),
