@@ -7,6 +7,7 @@
 
 pub mod ai;
 pub mod auth;
+pub mod bus;
 pub mod config;
 pub mod edge;
 pub mod http;
@@ -58,4 +59,5 @@ pub const TARGETS: &[Target] = &[
     ("http_body", http::body),
     ("market_source", market::source),
     ("market_restore", market::restore),
+    ("nats_headers", bus::nats_headers),
 ];
