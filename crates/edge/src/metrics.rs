@@ -464,7 +464,7 @@ const DROPS: [&str; 3] = ["disconnected", "dropped_oldest", "conflated"];
 const TOKEN_REFUSALS: [&str; 4] = ["expired", "invalid", "revoked", "unavailable"];
 
 /// Why handshakes and requests are refused.
-const REFUSALS: [&str; 45] = [
+const REFUSALS: [&str; 46] = [
     // The socket, before any request.
     "accept",
     "proxy_header",
@@ -510,8 +510,9 @@ const REFUSALS: [&str; 45] = [
     "message",
     "signature",
     "relay",
-    // Live data.
+    // Live data, and tokens that name their subjects.
     "bus",
+    "subjects",
     // Emulated transports.
     "cf_connect",
     "emulation",

@@ -125,3 +125,18 @@ fn binary_data_that_is_no_base64_is_refused_and_not_acknowledged() -> anyhow::Re
     assert_eq!(taken["level"], "durable");
     Ok(())
 }
+
+#[test]
+fn a_token_that_names_its_subjects_has_to_name_the_agent() -> anyhow::Result<()> {
+    let gateway = gateway("")?;
+    let asked = |subjects: &[&str]| -> anyhow::Result<u16> {
+        let mut claims = token::claims("c-1");
+        claims["subjects"] = subjects.into();
+        let bearer = token::hs256(token::SECRET.as_bytes(), &claims)?;
+        let path = format!("/relay/ws?clientId=c-1&token={bearer}");
+        Ok(http::get(gateway.main_addr(), &path, &[])?.status)
+    };
+    assert_eq!(asked(&["xy.md.>"])?, 403);
+    assert_eq!(asked(&["xy.md.>", "agent.c-1"])?, 426);
+    Ok(())
+}

@@ -370,11 +370,19 @@ async fn identify(asked: &Asked, client: &str, in_query: bool) -> Result<Connect
         });
     }
     let claims = verified(asked, in_query).await?;
-    if claims.user == client {
-        Ok(claims)
-    } else {
-        Err(unauthorized(asked))
+    if claims.user != client {
+        return Err(unauthorized(asked));
     }
+    // The agent is a channel, and a token that names its subjects has to name that too.
+    let channel = agent::channel_of(client);
+    if let (Some(subjects), Some(channel)) = (&claims.subjects, channel)
+        && !subjects.allow(&channel)
+    {
+        let status = StatusCode::FORBIDDEN;
+        let text = "token does not allow the relay";
+        return Err(refused(asked, status, "subjects", text));
+    }
+    Ok(claims)
 }
 
 fn unauthorized(asked: &Asked) -> Reply {

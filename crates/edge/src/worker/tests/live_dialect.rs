@@ -149,6 +149,9 @@ fn a_client_that_reads_slowly_gets_the_latest_of_each_subject() {
     let dropped = exposition.split(dropped).nth(1).unwrap();
     let dropped: usize = dropped.lines().next().unwrap().parse().unwrap();
     assert_eq!(dropped + seen.len(), 1_200);
+    assert!(exposition.contains("\nws_active 1\n"), "{exposition}");
+    let forwarded = exposition.split("\nws_msgs ").nth(1).unwrap();
+    assert!(forwarded.starts_with("1201"), "{forwarded}");
 }
 
 #[test]
