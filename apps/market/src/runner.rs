@@ -144,7 +144,8 @@ impl Running {
         }
         let mut aggregator = Aggregator::new(grouping, settings.limits());
         let began = clock.elapsed();
-        let past = rebuild::read(&bus).await;
+        let interval = settings.snapshot_interval;
+        let past = rebuild::read(&bus, aggregator.grouping(), interval).await;
         let epoch = bus::Epoch::from_random(getrandom::u64().map_err(RunError::Random)?);
         let marks = rebuild::apply(&mut aggregator, &past, epoch);
         let took = clock.elapsed().saturating_sub(began);
@@ -161,7 +162,7 @@ impl Running {
             bus,
             aggregator.grouping(),
             marks,
-            settings.snapshot_interval,
+            interval,
             Arc::clone(&metrics),
         );
         Ok(Self {
