@@ -208,7 +208,7 @@ impl NatsBus {
             connected: self.connection.is_connected(),
             server_version: self.connection.server_version(),
             interests: self.interests.len(),
-            dropped_total: self.memory.stats().undelivered_total,
+            dropped_total: self.memory.stats().undelivered_total + self.connection.drops(),
             ..self.figures.stats()
         }
     }
@@ -549,10 +549,11 @@ impl NatsBus {
         let (bus, pattern) = (Arc::clone(self), pattern.to_string());
         Answer::Later(Box::pin(async move {
             let client = bus.connection.client();
+            let denials = bus.connection.denials();
             let group = "tidegate".to_owned();
             let subscribed = client.queue_subscribe(pattern.clone(), group).await;
             let questions = subscribed.map_err(|_| BusError::Unavailable)?;
-            bus.sync(&pattern).await?;
+            bus.sync(&pattern, denials).await?;
             Ok(NatsRequests {
                 questions,
                 queue: bus.queue.clone(),
@@ -602,9 +603,10 @@ impl NatsBus {
         let bus = Arc::clone(self);
         Answer::Later(Box::pin(async move {
             let subject = bus.names.control();
+            let denials = bus.connection.denials();
             let subscribed = bus.connection.client().subscribe(subject.clone()).await;
             let messages = subscribed.map_err(|_| BusError::Unavailable)?;
-            bus.sync(&subject).await?;
+            bus.sync(&subject, denials).await?;
             Ok(Told(Some(NatsTold {
                 messages,
                 node: bus.node.clone(),
@@ -641,9 +643,10 @@ impl NatsBus {
         let (bus, filter) = (Arc::clone(self), self.names.state_below(below));
         Answer::Later(Box::pin(async move {
             let subject = bus.names.state_told(&filter);
+            let denials = bus.connection.denials();
             let subscribed = bus.connection.client().subscribe(subject.clone()).await;
             let changes = subscribed.map_err(|_| BusError::Unavailable)?;
-            bus.sync(&subject).await?;
+            bus.sync(&subject, denials).await?;
             let mut state = bus.connection.state();
             state.mark_unchanged();
             Ok(WatchKept(Some(NatsKept {
@@ -670,8 +673,8 @@ impl NatsBus {
     }
 
     /// Waits until the server has done what was asked before, and whether it allowed it.
-    async fn sync(&self, subject: &str) -> Result<(), BusError> {
-        let mut denials = self.connection.denials();
+    /// `denials` since before that.
+    async fn sync(&self, subject: &str, mut denials: Denials) -> Result<(), BusError> {
         let request = Request::new().timeout(None);
         let asked = self
             .connection
@@ -682,7 +685,8 @@ impl NatsBus {
             Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => {}
             Ok(Err(_)) | Err(_) => return Err(BusError::Unavailable),
         }
-        for _ in 0..8 {
+        // What the server refused was said before its answer, but takes another way here.
+        for _ in 0..interest::DENIAL_TURNS {
             tokio::task::yield_now().await;
         }
         while let Ok(text) = denials.try_recv() {
@@ -708,6 +712,8 @@ impl NatsBus {
         interest::CHECK_EVERY_MS / 2 + number % interest::CHECK_EVERY_MS
     }
 }
+
+type Denials = tokio::sync::broadcast::Receiver<Arc<str>>;
 
 /// Questions from NATS.
 #[derive(Debug)]

@@ -660,6 +660,8 @@ impl Peer {
         let config = NatsBusConfig {
             node: "one".to_owned(),
             history_max: 5_000,
+            // The server reserves it, and the machine may have little.
+            history_bytes_max: 16 << 20,
             ..NatsBusConfig::default()
         };
         let bus = runtime.block_on(async {

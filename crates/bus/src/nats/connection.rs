@@ -101,6 +101,7 @@ struct Events {
     state: watch::Sender<NatsState>,
     losses: AtomicU64,
     failures: AtomicU64,
+    drops: AtomicU64,
     denials: broadcast::Sender<Arc<str>>,
 }
 
@@ -113,6 +114,7 @@ impl NatsConnection {
             state: watch::Sender::new(NatsState::Disconnected),
             losses: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            drops: AtomicU64::new(0),
             denials: broadcast::Sender::new(DENIALS),
         });
         let mut attempt = 0;
@@ -174,6 +176,12 @@ impl NatsConnection {
     /// How often it could not be made again at once: no server, or one that refuses us.
     pub fn failures(&self) -> u64 {
         self.events.failures.load(Ordering::Relaxed)
+    }
+
+    /// How many messages came while as many of their subscription waited to be read as there
+    /// is room for, and are lost.
+    pub fn drops(&self) -> u64 {
+        self.events.drops.load(Ordering::Relaxed)
     }
 
     /// What the server says of subjects that it does not allow us.
@@ -243,10 +251,14 @@ impl Events {
             Event::LameDuckMode => info!("nats server is about to stop"),
             Event::Draining => debug!("nats connection drains"),
             Event::SlowConsumer(subscription) => {
-                warn!(
-                    subscription,
-                    "nats messages dropped: a subscription is behind"
-                );
+                let dropped = self.drops.fetch_add(1, Ordering::Relaxed) + 1;
+                // One line per message would make it worse.
+                if dropped.is_power_of_two() {
+                    warn!(
+                        subscription,
+                        dropped, "nats messages dropped: a subscription is behind"
+                    );
+                }
             }
             Event::ServerError(ServerError::Other(text))
                 if text.starts_with("Permissions Violation") =>
@@ -294,6 +306,7 @@ async fn options(config: &NatsConfig, events: &Arc<Events>) -> Result<ConnectOpt
         .connection_timeout(CONNECT_TIMEOUT)
         .ping_interval(PING_INTERVAL)
         .client_capacity(QUEUE)
+        .subscription_capacity(UNREAD)
         .max_reconnects(None)
         .reconnect_delay_callback(backoff)
         .event_callback(move |event| {
@@ -362,6 +375,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server that does not answer two of these is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Messages of one subscription that wait to be read; more are dropped and counted.
+const UNREAD: usize = 16_384;
 
 /// Refusals that wait to be noticed; the oldest go first.
 const DENIALS: usize = 256;

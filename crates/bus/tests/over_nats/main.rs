@@ -61,6 +61,28 @@ async fn gateways_hear_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_crowd_is_read_in_parts() {
+    let server = server();
+    let one = Gateway::on(&server, "one").await;
+    let two = Gateway::on(&server, "two").await;
+    for n in 0..1_234 {
+        let info = client(&format!("user {}", n % 100), &format!("c{n}"));
+        one.bus.presence_add(&"room".into(), info).await.unwrap();
+        let elsewhere = client("anna", &format!("e{n}"));
+        two.bus
+            .presence_add(&"room.b".into(), elsewhere)
+            .await
+            .unwrap();
+    }
+    let everybody = PresenceStats {
+        clients: 1_234,
+        users: 100,
+    };
+    soon(|| async { two.bus.presence_stats(&"room".into()).await == Ok(everybody) }).await;
+    assert_eq!(one.stats().refused_total, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishers_on_both_make_one_order_without_a_gap() {
     const EACH: usize = 60;
     let server = server();

@@ -165,6 +165,8 @@ pub(crate) fn config(node: &str) -> NatsBusConfig {
     NatsBusConfig {
         node: node.to_owned(),
         subjects: vec![pattern("xy.>")],
+        // The server reserves it, and the machine may have little.
+        history_bytes_max: 16 << 20,
         ..NatsBusConfig::default()
     }
 }

@@ -380,7 +380,7 @@ const CHANGES_AT_ONCE: usize = 1_024;
 const MESSAGES_AT_ONCE: usize = 256;
 
 /// Turns of the runtime that a refusal is given to arrive after the answer it preceded.
-const DENIAL_TURNS: usize = 8;
+pub(in crate::nats) const DENIAL_TURNS: usize = 8;
 
 /// Decisions remembered about subjects that come by several patterns.
 const FIRST_MAX: usize = 10_000;
