@@ -92,7 +92,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         jetstream: true,
         ..NatsOptions::default()
     })?;
-    let gateway = scene::gateway(&executable, &nats, "")?;
+    let gateway = scene::gateway(&executable, &nats, "", "")?;
     let market = market(options, "generator");
     let mut aggregator = Aggregator::start(&executable, &nats, &market)?;
     let mut audience = Audience::open(&gateway, options)?;

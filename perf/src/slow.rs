@@ -45,9 +45,12 @@ pub(crate) struct Options {
     /// Seconds that each of the two phases measures.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Further lines of the gateway's configuration, such as `websocket: { unsent_max: 4096 }`.
-    #[arg(long, default_value = "", value_name = "YAML")]
-    with: String,
+    /// The gateway's `client.queue_max_size`, if not its default.
+    #[arg(long, value_name = "BYTES")]
+    queue: Option<u32>,
+    /// The gateway's `websocket.unsent_max`, if not its default.
+    #[arg(long, value_name = "BYTES")]
+    unsent: Option<u32>,
     /// Tidegate's executable; without it `cargo build --release -p tidegate` makes one.
     #[arg(long, value_name = "FILE")]
     tidegate: Option<std::path::PathBuf>,
@@ -99,7 +102,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         jetstream: true,
         ..NatsOptions::default()
     })?;
-    let gateway = scene::gateway(&executable, &nats, &options.with)?;
+    let queue = options
+        .queue
+        .map(|bytes| format!(", queue_max_size: {bytes}"));
+    let unsent = options
+        .unsent
+        .map(|bytes| format!("websocket: {{ unsent_max: {bytes} }}\n"));
+    let gateway = scene::gateway(
+        &executable,
+        &nats,
+        &queue.unwrap_or_default(),
+        &unsent.unwrap_or_default(),
+    )?;
     let mut scene = Scene::open(&gateway, &nats, options)?;
     let measured = scene.measure(&gateway, options)?;
 

@@ -83,8 +83,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
     let mut scene = Scene {
         websocket: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         gateways: [
-            scene::gateway(&executable, &nats, "")?,
-            scene::gateway(&executable, &nats, "")?,
+            scene::gateway(&executable, &nats, "", "")?,
+            scene::gateway(&executable, &nats, "", "")?,
         ],
         source: Source::connect(&nats)?,
         nats,

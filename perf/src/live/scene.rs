@@ -13,13 +13,20 @@ use crate::token::SECRET;
 
 /// Starts a gateway whose bus is this server. Subjects below `xy.md.` are conflated, and no
 /// rate limit stands between the clients and its own pace.
-pub(crate) fn gateway(executable: &Path, nats: &Nats, more: &str) -> anyhow::Result<Server> {
+///
+/// `client` are further keys of that section (`, queue_max_size: 65536`), `more` further lines.
+pub(crate) fn gateway(
+    executable: &Path,
+    nats: &Nats,
+    client: &str,
+    more: &str,
+) -> anyhow::Result<Server> {
     let url = nats.url();
     Server::written(executable, |folder| {
         let data = folder.join("data");
         Ok(format!(
             "listeners: {{ main: {{ address: \"127.0.0.1:0\" }}, admin: {{ address: \"127.0.0.1:0\" }} }}\n\
-             client: {{ token: {{ hmac_secret_key: \"{SECRET}\" }}, ping_interval: 25s, command_rate: 0 }}\n\
+             client: {{ token: {{ hmac_secret_key: \"{SECRET}\" }}, ping_interval: 25s, command_rate: 0{client} }}\n\
              channel: {{ namespaces: [ {{ name: market-data, pattern: \"xy.md.>\", \
              allow_subscribe_for_client: true, slow_client: conflate }} ] }}\n\
              rpc: {{ requests: [ {{ method: md.snapshot, subject: \"xy.md.req.snapshot.{{group}}\", \
