@@ -146,7 +146,7 @@ impl Keeper {
             }
             Place::Bus(bus) => {
                 let (state, shared) = Shared::open(bus).await.map_err(OpenError::Bus)?;
-                (state, Kept::Shared(shared))
+                (state, Kept::Shared(Box::new(shared)))
             }
         };
         let flags = Flags::new(state);
@@ -275,7 +275,7 @@ impl Keeper {
 /// Where flags are kept, while the gateway runs.
 enum Kept {
     File(PathBuf),
-    Shared(Shared),
+    Shared(Box<Shared>),
 }
 
 /// What came of keeping flags.

@@ -140,9 +140,9 @@ fn flags_are_written_as_booleans_where_that_says_all() {
     assert_eq!(serde_json::from_str::<State>(&text).unwrap(), state);
     let message = FeatureFlags::decode(state.to_message().as_slice()).unwrap();
     assert_eq!(message.version, 2);
-    assert_eq!(message.flags["a"], true);
+    assert!(message.flags["a"]);
     // Who knows booleans only is not in the part.
-    assert_eq!(message.flags["b"], false);
+    assert!(!message.flags["b"]);
     assert_eq!(message.rollouts, BTreeMap::from([("b".to_owned(), 25)]));
 }
 
