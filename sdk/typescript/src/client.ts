@@ -150,12 +150,14 @@ export class Client {
   #modes: Mode[];
   #link: Link;
   #port: HubPort | null = null;
-  #lost: ((reason: string) => void) | null = null;
+  #lost: ((reason: string, dead?: boolean) => void) | null = null;
   #lock: { name: string; release: Release } | null = null;
   #heard = 0;
   #probed = 0;
   #ids = 0;
   #welcomed = false;
+  /** Whether the page has gone, perhaps to come back. */
+  #away = false;
 
   /** Use {@link connect}, unless in a test. */
   constructor(options: ConnectOptions, world: ClientWorld) {
@@ -268,7 +270,7 @@ export class Client {
       const attached = await this.#attach();
       if (this.#closed) return;
       failures = attached.welcome ? 0 : failures + 1;
-      this.#link.failed();
+      if (attached.dead) this.#link.failed();
       this.#failCalls((call) => call.sent, new CallFailure(CODES.lost, attached.reason));
       this.#show({ state: 'connecting', connections: 0, tabs: 1, reason: attached.reason });
       if (failures >= ATTEMPTS && this.#modes.length > 0) {
@@ -285,15 +287,15 @@ export class Client {
     }
   }
 
-  /** @returns when the hub is lost, or was not to be had */
-  #attach(): Promise<{ welcome: boolean; reason: string }> {
+  /** @returns when the hub is lost, or was not to be had; `dead` when nobody should try the same one again */
+  #attach(): Promise<{ welcome: boolean; dead: boolean; reason: string }> {
     const { clock, locks } = this.#world;
     return new Promise((resolve) => {
       const stop = new AbortController();
       const cancels: Cancel[] = [];
       let port: HubPort | null = null;
       let welcome = false;
-      const end = (reason: string): void => {
+      const end = (reason: string, dead = true): void => {
         if (stop.signal.aborted) return;
         stop.abort();
         for (const cancel of cancels) cancel();
@@ -302,9 +304,10 @@ export class Client {
         // A hub that only seemed dead is to know that nobody listens any more.
         if (port !== null && !this.#closed) port.post({ t: 'bye' });
         port?.close();
-        resolve({ welcome, reason });
+        resolve({ welcome, dead, reason });
       };
       this.#lost = end;
+      this.#away = false;
       const patience = this.#welcomed ? WELCOME_MS : FIRST_WELCOME_MS;
       cancels.push(clock.after(patience, () => !welcome && end('no answer of the connection holder')));
 
@@ -336,12 +339,12 @@ export class Client {
         (made) => {
           if (stop.signal.aborted) return made.close();
           port = made;
-          made.onlost = end;
+          made.onlost = (reason) => end(reason);
           made.onmessage = (message) => {
             this.#heard = clock.now();
             if (message.t === 'welcome') welcomed(message);
-            else if (message.t === 'refused') end(message.reason);
-            else if (message.t === 'gone') end('the connection holder has forgotten this tab');
+            else if (message.t === 'refused') end(message.reason, false);
+            else if (message.t === 'gone') end('the connection holder has forgotten this tab', false);
             else if (welcome) this.#receive(made, message);
           };
           greeted = new Set(this.#channels.values());
@@ -367,7 +370,7 @@ export class Client {
   /** A page that was busy or asleep has heard nothing either: so the hub is asked before it is given up. */
   #watch(heartbeatMs: number, cancels: Cancel[], end: (reason: string) => void): void {
     const { clock } = this.#world;
-    if (clock.now() - this.#heard <= MISSED * heartbeatMs) return;
+    if (this.#away || clock.now() - this.#heard <= MISSED * heartbeatMs) return;
     if (this.#probed >= this.#heard) return;
     const heard = this.#heard;
     this.#probed = clock.now();
@@ -467,9 +470,14 @@ export class Client {
 
   #page(event: 'visibility' | 'hide' | 'show'): void {
     if (event === 'visibility') this.#port?.post({ t: 'visible', visible: this.#world.visible() });
-    else if (event === 'hide') this.#port?.post({ t: 'bye' });
+    else if (event === 'hide') this.#goAway();
     // The page was kept and comes back: the hub took the farewell at its word.
-    else this.#lost?.('the page was put aside');
+    else this.#lost?.('the page was put aside', false);
+  }
+
+  #goAway(): void {
+    this.#away = true;
+    this.#port?.post({ t: 'bye' });
   }
 
   #show(state: HubState): void {

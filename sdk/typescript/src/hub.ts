@@ -120,7 +120,7 @@ export class Hub {
     const lock = await this.#lock;
     if (this.#closed) return null;
     const before = this.#tabs.get(hello.tab);
-    if (before !== undefined) this.#leave(before, before.port !== port);
+    if (before !== undefined) this.#leave(before, before.port === port ? 'again' : 'left');
 
     const tab = new Tab(hello, port, this.#world.clock.now());
     this.#tabs.set(tab.id, tab);
@@ -177,19 +177,17 @@ export class Hub {
     }
   }
 
-  /** @param close whether its port is of no use any more */
-  #leave(tab: Tab, close = true): void {
+  /** @param how `silent` may be there all the same, `again` is there on the same port */
+  #leave(tab: Tab, how: 'left' | 'silent' | 'again' = 'left'): void {
     if (this.#tabs.get(tab.id) !== tab) return;
     this.#tabs.delete(tab.id);
     tab.stopWatching();
     for (const channel of [...this.#channels.values()]) this.#unsubscribe(tab, channel.name);
     this.#tokens.left(tab);
     this.#update({ tabs: this.#tabs.size });
-    if (close) {
-      // Should it be there all the same, it comes back.
-      tab.port.post({ t: 'gone' });
-      tab.port.close();
-    }
+    // Should it be there all the same, it comes back.
+    if (how === 'silent') tab.port.post({ t: 'gone' });
+    if (how !== 'again') tab.port.close();
     if (this.#tabs.size > 0) return;
     // The last one out: nothing lingers.
     for (const channel of this.#channels.values()) channel.close();
@@ -305,7 +303,7 @@ export class Hub {
   #beat(): void {
     const { clock } = this.#world;
     for (const tab of [...this.#tabs.values()]) {
-      if (clock.now() - tab.heard > SILENCE_MS) this.#leave(tab);
+      if (clock.now() - tab.heard > SILENCE_MS) this.#leave(tab, 'silent');
       else tab.port.post({ t: 'ping' });
     }
   }

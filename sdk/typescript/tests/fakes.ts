@@ -214,18 +214,21 @@ export const SUBSCRIBED: ChannelEvent = {
   recovered: false,
 };
 
-/** Two ends as of a MessageChannel: messages are copies and arrive in a later turn, but without the event loop. */
+/** Two ends as of a MessageChannel: what is posted before an end closes still arrives at the other. */
 function messagePorts(): [MessagePort, MessagePort] {
-  let open = true;
-  const end = (other: () => MessagePort): MessagePort =>
-    ({
+  const closed = new Set<unknown>();
+  const end = (other: () => MessagePort): MessagePort => {
+    const port = {
       onmessage: null,
       postMessage(message: unknown) {
+        if (closed.has(port)) return;
         const data: unknown = structuredClone(message);
-        queueMicrotask(() => open && other().onmessage?.({ data } as MessageEvent));
+        queueMicrotask(() => !closed.has(other()) && other().onmessage?.({ data } as MessageEvent));
       },
-      close: () => (open = false),
-    }) as unknown as MessagePort;
+      close: () => void closed.add(port),
+    };
+    return port as unknown as MessagePort;
+  };
   const first = end(() => second);
   const second = end(() => first);
   return [first, second];
@@ -312,6 +315,8 @@ export class FakeBrowser {
 export class Tab {
   alive = true;
   visible = true;
+  /** Tells the client what happens to its page. */
+  page: (event: 'visibility' | 'hide' | 'show') => void = () => {};
   readonly client: RealClient;
   readonly #browser: FakeBrowser;
   readonly #id: string;
@@ -328,7 +333,10 @@ export class Tab {
       modes,
       link: (mode, scope) => this.#link(mode, scope),
       visible: () => this.visible,
-      onPage: () => () => {},
+      onPage: (told) => {
+        this.page = told;
+        return () => {};
+      },
     };
     this.client = new Client({ url: 'ws://gateway.test/connection/websocket', ...options }, world);
   }

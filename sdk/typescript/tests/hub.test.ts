@@ -125,16 +125,31 @@ test('a tab that dies is noticed by its silence where there are no locks', async
   assert.equal(second.client.state.get().tabs, 1);
 });
 
+test('a page that goes leaves at once and moves nobody; put aside and shown again, it is back', async () => {
+  const { browser, tabs } = await browserWith(3);
+  const heard = listen(tabs[0]!, 'news');
+  await settle();
+  tabs[0]!.page('hide');
+  await browser.clock.advance(5000);
+  assert.equal(tabs[1]!.client.state.get().tabs, 2);
+  tabs[0]!.page('show');
+  await settle();
+  browser.gateway.publish('news', 'one');
+  await settle();
+  assert.deepEqual(heard.data, ['one']);
+  assert.deepEqual([tabs[1]!.client.state.get().tabs, browser.workers.length, browser.gateway.connections.length], [3, 1, 1]);
+});
+
 test('a tab that was silent for long comes back by itself', async () => {
   const { browser, tabs } = await browserWith(2);
   const [worker] = browser.workers;
   const heard = listen(tabs[0]!, 'news');
   await settle();
   worker!.mute.add(tabs[0]!);
-  await browser.clock.advance(25_000);
+  await browser.clock.advance(20_000);
   worker!.mute.clear();
-  await browser.clock.advance(2000);
-  assert.equal(tabs[0]!.client.state.get().tabs, 2);
+  await browser.clock.advance(3000);
+  assert.deepEqual([tabs[0]!.client.state.get().tabs, browser.workers.length], [2, 1]);
   browser.gateway.publish('news', 'one');
   await settle();
   assert.deepEqual(heard.data, ['one']);

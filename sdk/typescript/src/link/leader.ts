@@ -41,6 +41,8 @@ export class LeaderLink implements Link {
   /** Ports of the own hub, by tab. */
   readonly #served = new Map<string, Port<ToTab, ToHub>>();
   #leader: string | null = null;
+  /** The hub that was attached to last. */
+  #attached: string | null = null;
   #port: { hub: string; tab: string; port: HubPort } | null = null;
   readonly #waiting = new Set<() => void>();
 
@@ -54,6 +56,7 @@ export class LeaderLink implements Link {
 
   async attach(tab: string, signal: AbortSignal): Promise<HubPort> {
     if (this.#leader === null && this.#own === null) await this.#found(signal);
+    this.#attached = this.#leader;
     if (this.#own !== null) {
       const [here, there] = localPorts<ToHub, ToTab>();
       this.#own.hub.accept(there);
@@ -63,7 +66,8 @@ export class LeaderLink implements Link {
   }
 
   failed(): void {
-    this.#leader = null;
+    // Whoever has been announced since is worth a try.
+    if (this.#leader === this.#attached) this.#leader = null;
   }
 
   close(): void {
