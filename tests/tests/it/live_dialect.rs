@@ -1,7 +1,9 @@
 //! Live-data clients from outside (`contracts`: live-data 6.2, 6.3).
 
+use std::net::SocketAddr;
+
 use e2e::config::config;
-use e2e::live_client::{LiveClient, Refused, Said};
+use e2e::live_client::{LiveClient, PATIENCE, Refused, Said};
 use serde_json::{Value, json};
 use testkit::{Client, Gateway, http, token};
 
@@ -212,7 +214,10 @@ fn whoever_shows_no_token_comes_in_only_if_that_is_wanted() -> anyhow::Result<()
 #[test]
 fn health_and_figures_have_the_fields_of_the_contract() -> anyhow::Result<()> {
     let gateway = gateway("")?;
-    let _client = LiveClient::connect(gateway.main_addr(), &token::user("ann")?, "")?;
+    let health = http::get(gateway.main_addr(), "/live/healthz", &[])?.json()?;
+    assert_eq!(health["lastErrorCode"], Value::Null);
+    let mut client = LiveClient::connect(gateway.main_addr(), &token::user("ann")?, "")?;
+    client.subscribe(&[], false)?;
     let answer = http::get(gateway.main_addr(), "/live/healthz", &[])?;
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
     let health = answer.json()?;
@@ -223,7 +228,7 @@ fn health_and_figures_have_the_fields_of_the_contract() -> anyhow::Result<()> {
     for key in ["subscriptions", "uptimeSeconds"] {
         assert!(health[key].is_u64(), "{key} is {}", health[key]);
     }
-    assert_eq!(health["lastErrorCode"], Value::Null);
+    assert_eq!(health["lastErrorCode"], "XYW002");
     assert_eq!(http::get(gateway.main_addr(), "/live/ws", &[])?.status, 401);
     let health = http::get(gateway.main_addr(), "/live/healthz", &[])?.json()?;
     assert_eq!(health["lastErrorCode"], "XYW001");
@@ -240,6 +245,33 @@ fn health_and_figures_have_the_fields_of_the_contract() -> anyhow::Result<()> {
         "timestamp",
     ] {
         assert!(figures[key].is_number(), "{key} is {}", figures[key]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_listener_of_its_own_has_the_bare_paths_and_nothing_else() -> anyhow::Result<()> {
+    let gateway = Gateway::start(&config("\nlive: { enabled: true }\n").replace(
+        "listeners:\n",
+        "listeners:\n  live: { address: \"127.0.0.1:0\" }\n",
+    ))?;
+    let own = gateway.log().wait_for(0, PATIENCE, |line| {
+        line["message"] == "listening" && line["listener"] == "live"
+    })?;
+    let own: SocketAddr = own["address"].as_str().unwrap_or_default().parse()?;
+    let bearer = token::user("ann")?;
+    let client = LiveClient::open(own, &format!("/ws?token={bearer}"), &[])?;
+    client
+        .map_err(|refused| anyhow::anyhow!("{refused:?}"))?
+        .subscribe(&["xy.md.a"], false)?;
+    assert_eq!(http::get(own, "/healthz", &[])?.status, 200);
+    for path in ["/", "/connection/websocket", "/live/ws", "/metrics"] {
+        let answer = http::get(own, path, &[])?;
+        assert_eq!(
+            (answer.status, &answer.json()?["code"]),
+            (404, &json!("XYW003")),
+            "{path}"
+        );
     }
     Ok(())
 }
