@@ -136,42 +136,11 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
     let drain_asked = CancellationToken::new();
     let accepting = CancellationToken::new();
     let admin_stop = CancellationToken::new();
-    parts.tasks.spawn(
-        "front",
-        parts
-            .front(&loaded.config, &fleet, None)
-            .serve(listeners.main, accepting.clone()),
-    );
-    if let Some(listener) = listeners.relay {
-        let front = parts.front(&loaded.config, &fleet, Some(Root::Relay));
-        parts.tasks.spawn(
-            "relay front",
-            front.serve(vec![listener], accepting.clone()),
-        );
-    }
-
-    if let Some(listener) = listeners.live {
-        let front = parts.front(&loaded.config, &fleet, Some(Root::Live));
-        parts
-            .tasks
-            .spawn("live front", front.serve(vec![listener], accepting.clone()));
-    }
-    let market_stop = CancellationToken::new();
-    let cluster = Cluster {
-        bus: parts.bus.clone(),
-        fleet: Arc::clone(&fleet),
-        revocations: Arc::clone(&parts.revocations),
-        clock: parts.clock,
-        tasks: parts.tasks.clone(),
-    };
-    parts
-        .tasks
-        .spawn("cluster", cluster.clone().run(parts.tasks.stopping()));
-    let market_tasks = Tasks::new();
-    let stop = market_stop.clone();
-    let market = market::start(&loaded.config, &parts.bus, parts.clock, &market_tasks, stop);
-    if let Some(market) = market {
-        parts.metrics.market.show(&market);
+    let admin_listener = open_fronts(&parts, &loaded.config, &fleet, &accepting, listeners);
+    let cluster = parts.join(&fleet);
+    let market = market::start(&loaded.config, &parts.bus, parts.clock);
+    if let Some(market) = &market {
+        parts.metrics.market.show(&market.metrics);
     }
 
     let settings = Arc::new(ArcSwap::from_pointee(live::admin_settings(&loaded.config)));
@@ -201,7 +170,7 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
         &gateway,
         &settings,
         admin_stop.clone(),
-        listeners.admin,
+        admin_listener,
     );
     spawn_upkeep(&parts, &fleet);
     if let Some(running) = &parts.proxy {
@@ -212,13 +181,7 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
     info!("{welcome}");
 
     let failed = fleet.failed();
-    let outbox_failed = parts
-        .relay
-        .as_ref()
-        .map_or_else(CancellationToken::new, |running| {
-            running.relay.outbox().failed()
-        });
-    watch_outbox(&parts, outbox_failed);
+    watch_outbox(&parts);
     tokio::select! {
         () = stops.next() => info!("stop signal received, draining"),
         () = drain_asked.cancelled() => info!("drain requested, draining"),
@@ -232,8 +195,9 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
     }
     // A second signal may have come before the drain got so far.
     accepting.cancel();
-    market_stop.cancel();
-    market_tasks.stop(STOP_GRACE).await;
+    if let Some(market) = market {
+        market.stop(STOP_GRACE).await;
+    }
     fleet.stop(&parts.tasks).await;
     if let Some(running) = &parts.relay {
         running.stop(STOP_GRACE).await;
@@ -375,6 +339,20 @@ impl Parts {
         Ok(())
     }
 
+    /// Makes this gateway one of those on the bus.
+    fn join(&self, fleet: &Arc<Fleet>) -> Cluster {
+        let cluster = Cluster {
+            bus: self.bus.clone(),
+            fleet: Arc::clone(fleet),
+            revocations: Arc::clone(&self.revocations),
+            clock: self.clock,
+            tasks: self.tasks.clone(),
+        };
+        let following = cluster.clone().run(self.tasks.stopping());
+        self.tasks.spawn("cluster", following);
+        cluster
+    }
+
     /// The proxy at the operators' desk.
     fn desk(&self, config: &Arc<ArcSwap<Config>>) -> Option<proxies::Desk> {
         let figures = self.metrics.proxy.clone();
@@ -449,6 +427,39 @@ impl Parts {
             handshakes_pending: config.limits.handshakes_pending,
         })
     }
+}
+
+/// Lets clients in, at each listener; the admin listener is for later.
+fn open_fronts(
+    parts: &Parts,
+    config: &Config,
+    fleet: &Arc<Fleet>,
+    accepting: &CancellationToken,
+    listeners: Bound,
+) -> TcpListener {
+    let Bound {
+        main,
+        admin,
+        relay,
+        live,
+    } = listeners;
+    let rooted = [
+        ("relay front", relay, Root::Relay),
+        ("live front", live, Root::Live),
+    ];
+    let serve = |name, listeners, root| {
+        let front = parts.front(config, fleet, root);
+        parts
+            .tasks
+            .spawn(name, front.serve(listeners, accepting.clone()));
+    };
+    serve("front", main, None);
+    for (name, listener, root) in rooted {
+        if let Some(listener) = listener {
+            serve(name, vec![listener], Some(root));
+        }
+    }
+    admin
 }
 
 fn spawn_admin(
@@ -580,7 +591,11 @@ fn spawn_reload(
 
 /// A gateway that can't keep messages any more sends its clients elsewhere; what it has it
 /// still delivers.
-fn watch_outbox(parts: &Parts, failed: CancellationToken) {
+fn watch_outbox(parts: &Parts) {
+    let Some(running) = &parts.relay else {
+        return;
+    };
+    let failed = running.relay.outbox().failed();
     let (readiness, stopping) = (parts.readiness.clone(), parts.tasks.stopping());
     parts.tasks.spawn("outbox watch", async move {
         tokio::select! {

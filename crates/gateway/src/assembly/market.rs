@@ -1,6 +1,7 @@
 //! The aggregator of market data: beside the gateway in its process, or alone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::bus::Bus;
 use ::market::{Metrics, Setup};
@@ -14,20 +15,50 @@ use super::nats_figures::NatsFigures;
 use super::{AssemblyError, STOP_GRACE, bus, chain, live};
 use crate::config::{BusKind, Config};
 
-/// Starts it beside the gateway, if it is wanted; where it notes its figures.
-pub(super) fn start(
-    config: &Config,
-    bus: &Bus,
-    clock: Clock,
-    tasks: &Tasks,
+/// One that runs.
+pub(super) struct Running {
+    /// Where it notes its figures.
+    pub(super) metrics: Arc<Metrics>,
     stop: CancellationToken,
-) -> Option<Arc<Metrics>> {
-    if !config.market.is_on() {
-        return None;
+    tasks: Tasks,
+}
+
+/// Starts it beside the gateway, if it is wanted.
+pub(super) fn start(config: &Config, bus: &Bus, clock: Clock) -> Option<Running> {
+    config.market.is_on().then(|| run(config, bus, clock))
+}
+
+fn run(config: &Config, bus: &Bus, clock: Clock) -> Running {
+    let running = Running {
+        metrics: Arc::default(),
+        stop: CancellationToken::new(),
+        tasks: Tasks::new(),
+    };
+    let setup = Setup {
+        settings: config.market.clone(),
+        bus: bus.clone(),
+        clock,
+        stop: running.stop.clone(),
+        metrics: Arc::clone(&running.metrics),
+    };
+    // The future is large, and this is its one home.
+    let work = Box::pin(::market::run(setup));
+    running.tasks.spawn("market", async move {
+        if let Err(error) = work.await {
+            error!(error = chain(&error), "aggregator could not be started");
+        }
+    });
+    running
+}
+
+impl Running {
+    /// Lets it publish its last word. The bus must be there still.
+    pub(super) async fn stop(self, grace: Duration) {
+        self.stop.cancel();
+        if !self.tasks.stop(grace).await {
+            warn!("aggregator was still running at the end");
+        }
     }
-    let metrics = Arc::new(Metrics::default());
-    spawn(setup(config, bus, clock, stop, &metrics), tasks);
-    Some(metrics)
 }
 
 /// Runs it alone until told to stop, with health and metrics on the admin listener.
@@ -45,12 +76,12 @@ pub(super) async fn serve(config: &Config) -> Result<(), AssemblyError> {
     if config.bus.kind == BusKind::Memory {
         warn!("bus.kind is memory: nobody hears an aggregator that has a bus of its own");
     }
-    let (clock, tasks, market_tasks) = (Clock::start(), Tasks::new(), Tasks::new());
+    let (clock, tasks) = (Clock::start(), Tasks::new());
     let bus = bus::open(config, "market", &live::random_id(), &tasks).await?;
-    let metrics = Arc::new(Metrics::default());
+    let running = run(config, &bus, clock);
     let readiness = Readiness::default();
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(MarketFigures::of(&metrics)));
+    registry.register_collector(Box::new(MarketFigures::of(&running.metrics)));
     registry.register_collector(Box::new(NatsFigures::of(&bus)));
     let router = admin::probes(readiness.clone(), Arc::new(registry));
     let stopping = tasks.stopping();
@@ -60,44 +91,14 @@ pub(super) async fn serve(config: &Config) -> Result<(), AssemblyError> {
             stopping.cancelled().await;
         }),
     );
-    let stop = CancellationToken::new();
-    let setup = setup(config, &bus, clock, stop.clone(), &metrics);
-    spawn(setup, &market_tasks);
     readiness.advance(Stage::Ready);
     info!("ready");
     stops.next().await;
     info!("stop signal received");
     readiness.advance(Stage::Draining);
-    stop.cancel();
-    if !market_tasks.stop(STOP_GRACE).await {
-        warn!("aggregator was still running at the end");
-    }
+    running.stop(STOP_GRACE).await;
     tasks.stop(STOP_GRACE).await;
     bus::close(&bus, STOP_GRACE).await;
     info!("stopped");
     Ok(())
-}
-
-fn setup(
-    config: &Config,
-    bus: &Bus,
-    clock: Clock,
-    stop: CancellationToken,
-    metrics: &Arc<Metrics>,
-) -> Setup {
-    Setup {
-        settings: config.market.clone(),
-        bus: bus.clone(),
-        clock,
-        stop,
-        metrics: Arc::clone(metrics),
-    }
-}
-
-fn spawn(setup: Setup, tasks: &Tasks) {
-    tasks.spawn("market", async move {
-        if let Err(error) = ::market::run(setup).await {
-            error!(error = chain(&error), "aggregator could not be started");
-        }
-    });
 }
