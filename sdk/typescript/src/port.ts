@@ -27,19 +27,21 @@ export function overMessagePort<Out, In>(inner: MessagePort): Port<Out, In> {
 
 /** Two ends within this page. Messages arrive in a later turn, as they do from elsewhere. */
 export function localPorts<A, B>(): [Port<A, B>, Port<B, A>] {
-  let open = true;
-  const end = <Out, In>(other: () => Port<In, Out>): Port<Out, In> => ({
-    post(message) {
-      queueMicrotask(() => {
-        if (open) other().onmessage?.(message);
-      });
-    },
-    onmessage: null,
-    onlost: null,
-    close() {
-      open = false;
-    },
-  });
+  const closed = new Set<unknown>();
+  const end = <Out, In>(other: () => Port<In, Out>): Port<Out, In> => {
+    const port: Port<Out, In> = {
+      post(message) {
+        if (closed.has(port)) return;
+        queueMicrotask(() => {
+          if (!closed.has(other())) other().onmessage?.(message);
+        });
+      },
+      onmessage: null,
+      onlost: null,
+      close: () => void closed.add(port),
+    };
+    return port;
+  };
   const first: Port<A, B> = end<A, B>(() => second);
   const second: Port<B, A> = end<B, A>(() => first);
   return [first, second];
