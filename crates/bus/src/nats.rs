@@ -421,15 +421,19 @@ impl NatsBus {
     }
 
     /// Finds or makes the streams again: those in memory are gone with a server that
-    /// restarted.
-    async fn provision_again(&self) {
+    /// restarted. Whether that is done.
+    async fn provision_again(&self) -> bool {
         let client = self.connection.client();
         let found = Box::pin(provision::provision(client, &self.config, &self.names)).await;
         match found {
             Ok(found) => {
                 *self.foreign.lock().unwrap_or_else(PoisonError::into_inner) = found.into();
+                true
             }
-            Err(error) => error!(%error, "streams are not as they were"),
+            Err(error) => {
+                error!(%error, "streams are not as they were");
+                false
+            }
         }
     }
 

@@ -29,7 +29,8 @@ use crate::MemoryConfig;
 /// | subscribe | `xy.src.tick.>`, `xy.src.replay.>`, `xy.ref.contract.>`, `xy.md.req.>`, `_INBOX.>` |
 /// | publish | `xy.md.tick.>`, `xy.md.snapshot.>`, `xy.exec.health`, `P.sync`, `$JS.API.INFO`, `$JS.API.STREAM.INFO.>`, `$JS.API.DIRECT.GET.>`, and responses to requests (`allow_responses`) |
 ///
-/// Whoever may do less gets errors that name the subject, at the start for what the start
+/// A pattern of `subjects` may be wider than what is allowed: refused is only what somebody
+/// asks for beyond. Whoever may do less gets errors that name the subject, at the start for what the start
 /// needs.
 #[derive(Debug, Clone)]
 pub struct NatsBusConfig {

@@ -31,6 +31,7 @@ pub(super) async fn run(bus: Arc<NatsBus>, stopping: CancellationToken) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_second = false;
+    let mut unprovided = false;
     loop {
         tokio::select! {
             () = stopping.cancelled() => break,
@@ -55,10 +56,14 @@ pub(super) async fn run(bus: Arc<NatsBus>, stopping: CancellationToken) {
             add(&bus.figures.reconnects, 1);
             add(&bus.figures.resubscriptions, interests);
             add(&bus.figures.subscribed_lately, interests);
-            tokio::select! {
-                () = bus.provision_again() => {}
+            unprovided = true;
+        }
+        if unprovided && is_connected {
+            // A cluster that comes up may not be ready for that; it is tried again.
+            unprovided = tokio::select! {
+                done = bus.provision_again() => !done,
                 () = stopping.cancelled() => break,
-            }
+            };
             bus.presence.renew_all(now.mono_ms);
         }
         bus.interests.end_lingering(now.mono_ms);

@@ -61,6 +61,42 @@ async fn gateways_hear_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn message_that_comes_by_many_subscriptions_is_heard_once() {
+    let server = server();
+    let one = Gateway::on(&server, "one").await;
+    let (mut inbox, mut other) = (one.inbox(), one.inbox());
+    let patterns = [">", "xy.>", "xy.md.*", "*.md.>", "news.*"].map(pattern);
+    for wanted in &patterns {
+        for inbox in [&inbox, &other] {
+            let subscribed = one.bus.subscribe_pattern(inbox.id, wanted);
+            within(subscribed.into_future()).await.unwrap();
+        }
+    }
+    one.subscribe(&inbox, "xy.md.a").await;
+    one.subscribe(&inbox, "news.a").await;
+    for wanted in patterns.iter().map(Some).chain([None]) {
+        for (channel, text) in [("xy.md.a", "1"), ("news.a", "2"), ("xy.md.b", "3")] {
+            one.publish(channel, text).await;
+        }
+        let expected = [("xy.md.a", "1"), ("news.a", "2"), ("xy.md.b", "3")];
+        // Order holds per channel only.
+        for inbox in [&mut inbox, &mut other] {
+            let mut heard = [inbox.text().await, inbox.text().await, inbox.text().await];
+            heard.sort();
+            let mut all = expected.map(|(channel, text)| format!("{channel}={text}"));
+            all.sort();
+            assert_eq!(heard, all);
+        }
+        // The last patterns that cover it stay: `>` goes last.
+        if let Some(wanted) = wanted.filter(|wanted| wanted.as_str() != ">") {
+            for inbox in [&inbox, &other] {
+                one.bus.unsubscribe_pattern(inbox.id, wanted);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_crowd_is_read_in_parts() {
     let server = server();
     let one = Gateway::on(&server, "one").await;

@@ -174,8 +174,9 @@ pub(crate) fn config(node: &str) -> NatsBusConfig {
 /// Waits for a condition.
 pub(crate) async fn soon<F: Future<Output = bool>>(condition: impl Fn() -> F) {
     let holds = async {
+        let mut looks = tokio::time::interval(Duration::from_millis(10));
         while !condition().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            looks.tick().await;
         }
     };
     within(holds).await;

@@ -55,7 +55,8 @@ struct Origin {
 
 type Heard = (Arc<Origin>, async_nats::Message);
 type Subscriptions = HashMap<String, Subscription>;
-type Round = Pin<Box<dyn Future<Output = Option<Vec<Wanted>>> + Send>>;
+/// A round trip for these wishes, and whether it was answered.
+type Round = Pin<Box<dyn Future<Output = (Vec<Wanted>, bool)> + Send>>;
 
 /// What is listened to, and what is asked of it.
 struct Listening {
@@ -99,14 +100,12 @@ pub(in crate::nats) async fn run(mut pump: Pump, stopping: CancellationToken) {
                     pump.change(&mut listening, &mut written, change).await;
                 }
             }
-            confirmed = async { round.as_mut().map(|round| round.as_mut())?.await },
-                if round.is_some() =>
-            {
-                let failed = confirmed.is_none();
+            Some((covered, answered)) = async { Some(round.as_mut()?.await) }, if round.is_some() => {
                 round = None;
-                pump.end_round(&mut listening, confirmed.unwrap_or_default()).await;
-                if failed {
-                    pump.give_up(&mut listening);
+                if answered {
+                    pump.end_round(&mut listening, covered).await;
+                } else {
+                    pump.give_up(&mut listening, covered);
                 }
             }
             Ok(text) = pump.denials.recv() => pump.denied(&mut listening, &text),
@@ -126,9 +125,7 @@ impl Pump {
         };
         let subjects = wanted.subjects(&self.names);
         if !is_new {
-            for subject in subjects {
-                listening.drop_use(&subject);
-            }
+            listening.drop_uses(&subjects);
             return;
         }
         let mut failed = false;
@@ -136,9 +133,7 @@ impl Pump {
             failed |= !self.subscribe(listening, &wanted, subject).await;
         }
         if failed {
-            for subject in subjects {
-                listening.drop_use(&subject);
-            }
+            listening.drop_uses(&subjects);
             self.interests.fail(&wanted, BusError::Unavailable);
         } else {
             written.push(wanted);
@@ -184,12 +179,10 @@ impl Pump {
         true
     }
 
-    /// A round trip after which the servers have done what was asked before. `None` if it
-    /// fails.
+    /// A round trip after which the servers have done what was asked before.
     fn round(&self, covered: Vec<Wanted>) -> Round {
         let client = self.client.clone();
         let subject = self.names.sync();
-        let interests = Arc::clone(&self.interests);
         Box::pin(async move {
             let request = Request::new().timeout(None);
             let asked = client.send_request(subject, request);
@@ -199,14 +192,7 @@ impl Pump {
                 Ok(Err(error)) => error.kind() == RequestErrorKind::NoResponders,
                 Err(_late) => false,
             };
-            if answered {
-                return Some(covered);
-            }
-            warn!("nats did not confirm subscriptions in time");
-            for wanted in &covered {
-                interests.fail(wanted, BusError::Unavailable);
-            }
-            None
+            (covered, answered)
         })
     }
 
@@ -226,23 +212,12 @@ impl Pump {
         }
     }
 
-    /// After a failed round: nobody is left with a wish, so nothing is listened to for it.
-    fn give_up(&self, listening: &mut Listening) {
-        let wanted = self.interests.wanted();
-        let mut uses: HashMap<String, usize> = HashMap::new();
-        for wanted in &wanted {
-            for subject in wanted.subjects(&self.names) {
-                *uses.entry(subject).or_default() += 1;
-            }
+    fn give_up(&self, listening: &mut Listening, covered: Vec<Wanted>) {
+        warn!("nats did not confirm subscriptions in time");
+        for wanted in covered {
+            listening.drop_uses(&wanted.subjects(&self.names));
+            self.interests.fail(&wanted, BusError::Unavailable);
         }
-        listening.subscriptions.retain(|subject, known| {
-            known.uses = uses.get(subject).copied().unwrap_or_default();
-            if known.uses == 0 {
-                known.stop.abort();
-            }
-            known.uses > 0
-        });
-        listening.first.clear();
     }
 
     /// The server does not allow a subject.
@@ -258,11 +233,9 @@ impl Pump {
         known.stop.abort();
         listening.first.clear();
         for wanted in self.interests.wanted() {
-            if wanted
-                .subjects(&self.names)
-                .iter()
-                .any(|own| own == subject)
-            {
+            let subjects = wanted.subjects(&self.names);
+            if subjects.iter().any(|own| own == subject) {
+                listening.drop_uses(&subjects);
                 self.interests.fail(&wanted, BusError::Denied);
             }
         }
@@ -317,15 +290,18 @@ impl Pump {
 }
 
 impl Listening {
-    fn drop_use(&mut self, subject: &str) {
-        let Some(known) = self.subscriptions.get_mut(subject) else {
-            return;
-        };
-        known.uses -= 1;
-        if known.uses == 0 {
-            known.stop.abort();
-            self.subscriptions.remove(subject);
-            self.first.clear();
+    /// One wish less for each subject; those that nobody wants are ended.
+    fn drop_uses(&mut self, subjects: &[String]) {
+        for subject in subjects {
+            let Some(known) = self.subscriptions.get_mut(subject) else {
+                continue;
+            };
+            known.uses -= 1;
+            if known.uses == 0 {
+                known.stop.abort();
+                self.subscriptions.remove(subject);
+                self.first.clear();
+            }
         }
     }
 
