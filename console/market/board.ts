@@ -10,6 +10,11 @@ import { compare, matches, type Order, type Standing } from './order';
 import { change, price, type Quote, size } from './quote';
 import { SAMPLE_MS, Sparkline } from './sparkline';
 
+/**
+ * The least between two paintings: every other frame of most screens. Batches come every 33 ms; a
+ * browser that paints more often does nothing but paint.
+ */
+const PAINT_MS = 28;
 /** How long a price that moved is lit up. */
 const LIT_MS = 200;
 /** How often the order may change: rows that jump can't be read. */
@@ -28,6 +33,8 @@ interface Row extends Standing {
   /** Up, down, or not yet moved. */
   direction: -1 | 0 | 1;
   litUntil: number;
+  /** The price has moved since it was painted. */
+  moved: boolean;
   seen: boolean;
   dirty: boolean;
 }
@@ -46,6 +53,8 @@ export class Board {
   readonly #rows = new Map<string, Row>();
   readonly #byElement = new WeakMap<Element, Row>();
   readonly #lit = new Set<Row>();
+  /** Rows in sight that have changed since they were painted. */
+  readonly #pending = new Set<Row>();
   readonly #observer: IntersectionObserver;
   readonly #ended = new AbortController();
   #order: Order = { column: 'symbol', descending: false };
@@ -54,6 +63,7 @@ export class Board {
   #focused: Row | null = null;
   #arrangedAt = 0;
   #sampledAt = 0;
+  #paintedAt = 0;
   #unordered = false;
   #colours = { up: '', down: '', flat: '' };
 
@@ -69,7 +79,7 @@ export class Board {
     recolour();
   }
 
-  /** Takes what changed; called once per frame with the time of the frame. */
+  /** Takes what changed; called once per frame. It is shown with this frame or one of the next. */
   apply(changed: ReadonlyMap<string, Quote>, now: number) {
     for (const [symbol, quote] of changed) {
       const row = this.#rows.get(symbol) ?? this.#add(symbol, quote);
@@ -78,12 +88,9 @@ export class Board {
       row.quote = quote;
       if (row.first === 0) row.first = quote.last;
       row.change = row.first > 0 ? quote.last / row.first - 1 : 0;
-      if (row.seen) {
-        this.#paint(row);
-        if (moved !== 0) this.#light(row, now);
-      } else {
-        row.dirty = true;
-      }
+      row.dirty = true;
+      row.moved ||= moved !== 0;
+      if (row.seen) this.#pending.add(row);
     }
     this.#unordered ||= changed.size > 0 && this.#order.column !== 'symbol';
     this.tick(now);
@@ -96,6 +103,14 @@ export class Board {
 
   /** What is due without any change: lights that go out, lines that go on, an order that is stale. */
   tick(now: number) {
+    if (now - this.#paintedAt < PAINT_MS) return;
+    this.#paintedAt = now;
+    for (const row of this.#pending) {
+      if (row.moved) this.#light(row, now);
+      row.moved = false;
+      this.#paint(row);
+    }
+    this.#pending.clear();
     for (const row of this.#lit) {
       if (row.litUntil > now) continue;
       this.#lit.delete(row);
@@ -143,7 +158,7 @@ export class Board {
     element.append(last);
     const row: Row = {
       symbol, quote, change: 0, element, texts, cells, spark, first: quote.last,
-      painted: null, direction: 0, litUntil: 0, seen: false, dirty: true,
+      painted: null, direction: 0, litUntil: 0, moved: false, seen: false, dirty: true,
     };
     this.#rows.set(symbol, row);
     this.#byElement.set(element, row);
@@ -195,6 +210,7 @@ export class Board {
       if (kept.has(row)) continue;
       this.#observer.unobserve(row.element);
       row.seen = false;
+      this.#pending.delete(row);
       row.element.remove();
     }
     const active = document.activeElement;

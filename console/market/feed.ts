@@ -32,6 +32,10 @@ export interface State {
 }
 
 const EVERY_MS = 250;
+/** The gateway does not accept the token, or not for the user of the connection. */
+const INVALID_TOKEN = 3500;
+/** Between new tokens for ones that were not accepted. */
+const ANEW_MS = 10_000;
 
 export class Feed {
   readonly #groups: string[];
@@ -43,6 +47,9 @@ export class Feed {
   #board: Board | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;
   #paused = false;
+  #anewAt = Number.NEGATIVE_INFINITY;
+  #anew: ReturnType<typeof setTimeout> | undefined;
+  readonly #ends: (() => void)[] = [];
 
   constructor(groups: string[]) {
     this.#groups = groups;
@@ -62,6 +69,17 @@ export class Feed {
     });
     this.#client = client;
     this.#board = board;
+    this.#ends.push(
+      client.state.subscribe(({ state, code }) => {
+        // A gateway that can't renew a token of its demo gives one for somebody else, and a connection keeps its user.
+        if (state !== 'disconnected' || code !== INVALID_TOKEN) return;
+        clearTimeout(this.#anew);
+        this.#anew = setTimeout(() => {
+          this.#anewAt = performance.now();
+          client.reconnect();
+        }, Math.max(0, this.#anewAt + ANEW_MS - performance.now()));
+      }),
+    );
     this.#book = market(client, {
       groups: this.#groups,
       onFrame: (changed, { removed }) => {
@@ -69,7 +87,8 @@ export class Feed {
         const began = performance.now();
         board.apply(changed, began);
         for (const symbol of removed) board.remove(symbol);
-        afterPaint(() => this.#frames.add(performance.now() - began));
+        // A page that is not seen is not painted, and told late.
+        if (document.visibilityState === 'visible') afterPaint(() => this.#frames.add(performance.now() - began));
       },
     });
     this.#timer = setInterval(() => {
@@ -79,8 +98,15 @@ export class Feed {
     }, EVERY_MS);
   }
 
+  /** Tries again after the gateway has sent this browser away. */
+  reconnect() {
+    this.#client?.reconnect();
+  }
+
   stop() {
     clearInterval(this.#timer);
+    clearTimeout(this.#anew);
+    for (const end of this.#ends.splice(0)) end();
     this.#book?.close();
     this.#client?.close();
     this.#board = undefined;

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState, useSyncExternalStore } from 'react';
+import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from 'react';
 
 import { duration, millis, whole } from '../design/format';
 import { ThemeSwitch } from '../design/theme';
@@ -48,11 +48,12 @@ export function Screen({ feed }: { feed: Feed }) {
     };
   }, [feed]);
 
+  const announce = useCallback((words: string) => announcer.current?.say(words), []);
   const sort = (column: Column) => {
     const next = turned(order, column);
     setOrder(next);
     board.current?.sort(next, performance.now());
-    announcer.current?.say(`sorted by ${column}, ${next.descending ? 'descending' : 'ascending'}`);
+    announce(`sorted by ${column}, ${next.descending ? 'descending' : 'ascending'}`);
   };
   const narrow = (text: string) => {
     setSearch(text);
@@ -61,7 +62,7 @@ export function Screen({ feed }: { feed: Feed }) {
   const pause = () => {
     feed.pause(!paused);
     setPaused(!paused);
-    announcer.current?.say(paused ? 'goes on' : 'paused');
+    announce(paused ? 'goes on' : 'paused');
   };
 
   return (
@@ -73,7 +74,7 @@ export function Screen({ feed }: { feed: Feed }) {
         <h1 className="brand">
           <span aria-hidden="true">≈</span> Tidegate <small>market</small>
         </h1>
-        <Connection feed={feed} announce={(words) => announcer.current?.say(words)} />
+        <Connection feed={feed} announce={announce} />
         <div className="controls">
           <input type="search" aria-label="Filter symbols" placeholder="Filter symbols" value={search} onChange={(event) => narrow(event.target.value)} />
           <button type="button" aria-pressed={paused} onClick={pause}>
@@ -137,9 +138,17 @@ function Connection({ feed, announce }: { feed: Feed; announce: (words: string) 
   const spoken = `${state === 'connected' ? (stale ? 'no data' : 'live') : state}${degrade === 'none' ? '' : `, ${degrade}`}`;
   useEffect(() => announce(spoken), [spoken, announce]);
   return (
-    <span className="pill" data-tone={tone} title={reason}>
-      {words}
-    </span>
+    <>
+      <span className="pill" data-tone={tone}>
+        {words}
+        {state === 'disconnected' && reason ? `: ${reason}` : ''}
+      </span>
+      {state === 'disconnected' && (
+        <button type="button" onClick={() => feed.reconnect()}>
+          Connect again
+        </button>
+      )}
+    </>
   );
 }
 

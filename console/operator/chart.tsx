@@ -12,20 +12,22 @@ export interface Line {
 const [WIDTH, HEIGHT] = [480, 96];
 
 /** A chart of the last minutes, with its latest value in words. */
-export function Chart({ title, lines, times, unit, least = 1, limit, note }: {
+export function Chart({ title, lines, times, unit, least = 1, scale = 1, limit, note }: {
   title: string;
   lines: Line[];
   times: number[];
   unit: (value: number) => string;
   /** What the axis reaches at least. */
   least?: number;
+  /** What its numbers are counted in, so that the axis ends at a round one. */
+  scale?: number;
   /** A line that should not be crossed. */
   limit?: number | undefined;
   note?: string | undefined;
 }) {
   const id = useId();
   const [at, setAt] = useState<number>();
-  const top = ceiling(lines.flatMap(({ values }) => values), least);
+  const top = ceiling(lines.flatMap(({ values }) => values.map((value) => value / scale)), least / scale) * scale;
   const count = times.length;
   const index = at === undefined ? count - 1 : at;
   const point = (event: PointerEvent<SVGSVGElement>) => {

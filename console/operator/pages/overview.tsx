@@ -98,7 +98,7 @@ function Figures({ overview, samples }: { overview: Overview; samples: Sample[] 
           ['Subscriptions', whole(overview.subscriptions)],
           ['Up for', duration(overview.uptime_seconds)],
           ['Version', overview.version],
-          ['Node', <span className="mono" key="node">{overview.node}</span>],
+          ['Node', <span className="mono" key="node" title={overview.node}>{overview.node.slice(0, 8)}</span>],
         ]}
       />
       <div className="charts">
@@ -121,11 +121,12 @@ function Figures({ overview, samples }: { overview: Overview; samples: Sample[] 
             { name: 'in', values: of((s) => s.bytesInPerSecond), tone: 'quiet' },
           ]}
           unit={bytesPerSecond}
+          scale={1024}
           least={1024}
         />
         <Chart title="Dropped" times={times} lines={[{ name: 'dropped', values: of((s) => s.dropsPerSecond), tone: 'down' }]} unit={perSecond} least={1} />
         <Chart title="Processor" times={times} lines={[{ name: 'cores in use', values: of((s) => s.cpu) }]} unit={(value) => `${(value * 100).toFixed(0)} %`} least={1} limit={overview.cores || undefined} note={overview.cores ? `100 % is one of ${overview.cores} cores` : '100 % is one core'} />
-        <Chart title="Memory" times={times} lines={[{ name: 'resident', values: of((s) => s.residentBytes) }]} unit={bytes} least={64 * 1024 * 1024} limit={overview.limit_bytes || undefined} note={overview.limit_bytes ? `limit ${bytes(overview.limit_bytes)}` : undefined} />
+        <Chart title="Memory" times={times} lines={[{ name: 'resident', values: of((s) => s.residentBytes) }]} unit={bytes} scale={1024 * 1024} least={64 * 1024 * 1024} limit={overview.limit_bytes || undefined} note={overview.limit_bytes ? `limit ${bytes(overview.limit_bytes)}` : undefined} />
         <section className="card">
           <h2>Beside it</h2>
           <dl className="rows">
