@@ -107,9 +107,11 @@ fn embedded(asked: &Asked, asset: &Asset) -> Reply {
 /// Adds what keeps a page from loading or running anything that is not its own.
 fn secured(mut page: Reply) -> Reply {
     let headers = page.headers_mut();
-    headers.entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(
-        "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
-    ));
+    headers
+        .entry(CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static(
+            "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+        ));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     page

@@ -84,8 +84,10 @@ impl Bound {
                     IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
                 };
                 let url = SocketAddr::new(host, main.port());
-                welcome = format!("ready; open {scheme}://{url}/ in a browser to try it, and \
-                     {scheme}://{url}/market/ for live data");
+                welcome = format!(
+                    "ready; open {scheme}://{url}/ in a browser to try it, and \
+                     {scheme}://{url}/market/ for live data"
+                );
             }
         }
         if let Some(relay) = address(self.relay.as_ref()) {

@@ -20,7 +20,7 @@ pub const FILE_VARIABLE: &str = "TIDEGATE_CONFIG";
 
 /// Variables of that prefix that are for others: the file (read by the command line), and
 /// the executable under test (read by the test suites, inherited by what they start).
-const NOT_SETTINGS: [&str; 2] = [FILE_VARIABLE, "TIDEGATE_BIN"];
+const NOT_SETTINGS: [&str; 3] = [FILE_VARIABLE, "TIDEGATE_BIN", "TIDEGATE_SKIP_CONSOLE"];
 
 /// Lays the variables over the document.
 pub(crate) fn overlay(root: &mut Node, environment: &BTreeMap<String, String>) -> Vec<ConfigError> {

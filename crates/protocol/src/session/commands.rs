@@ -88,12 +88,7 @@ impl Session {
 
     /// Answers a call with what came; whoever speaks JSON gets bytes that are none as
     /// `{"base64":"…"}`.
-    pub(super) fn called(
-        &self,
-        id: u32,
-        result: Result<Bytes, ErrorCode>,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn called(&self, id: u32, result: Result<Bytes, ErrorCode>, out: &mut Vec<Output>) {
         let data = match result {
             Ok(data) => data,
             Err(code) => return error(out, id, code),
