@@ -55,8 +55,9 @@ pub const UNSENT_FLAG: &str = "gateway.unsent_limit";
 /// Whether a page of this origin may connect.
 pub type OriginCheck = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// Makes a token for the demo: who it is for, the token, and its life in seconds.
-pub type DemoTokens = Box<dyn Fn() -> DemoToken + Send + Sync>;
+/// Makes a token for the demo: for the user of the token that is shown, if it was made here
+/// not long ago, and else for a new one.
+pub type DemoTokens = Box<dyn Fn(Option<&str>) -> DemoToken + Send + Sync>;
 
 /// A token for the playground.
 #[derive(Clone)]

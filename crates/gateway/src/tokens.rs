@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use auth::mint::{Mint, hs256};
+use auth::admin_token::same_secret;
+use auth::mint::{Mint, hs256, hs256_text};
 use auth::settings::Algorithm;
 use auth::{AdminTokens, TokenSettings};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::config::Config;
 
@@ -64,6 +67,30 @@ pub fn development(config: &Config, request: Request, now_unix: u64) -> Result<S
     Ok(hs256(secret.as_bytes(), &claims))
 }
 
+/// The user of a token that [`development`] has made under the same configuration and that
+/// is not gone for longer than [`RENEWABLE`]; `None` for any other text. It is no check for
+/// letting somebody in.
+pub fn own_user(config: &Config, token: &str, now_unix: u64) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Claims {
+        sub: String,
+        exp: u64,
+    }
+    let secret = secret(&config.client.token)?;
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    // Made here, it can be made again, byte by byte.
+    let again = hs256_text(secret.as_bytes(), &claims);
+    if !same_secret(token, &again) {
+        return None;
+    }
+    let Claims { sub, exp } = serde_json::from_slice(&claims).ok()?;
+    let is_recent = exp.saturating_add(RENEWABLE.as_secs()) >= now_unix;
+    (is_recent && !sub.is_empty()).then_some(sub)
+}
+
+/// So long after its end a token still says who had it.
+pub const RENEWABLE: Duration = Duration::from_secs(3_600);
+
 fn secret(settings: &TokenSettings) -> Option<&str> {
     let pinned = || {
         let is_ours = |algorithm: Algorithm| algorithm == Algorithm::Hs256;
@@ -111,7 +138,7 @@ mod tests {
 
     use auth::{KeySets, Verifier};
 
-    use super::{Request, development};
+    use super::{RENEWABLE, Request, development, own_user};
     use crate::config::Config;
 
     const NOW: u64 = 1_800_000_000;
@@ -154,6 +181,26 @@ mod tests {
         let token = development(&config, subscribe, NOW).unwrap();
         let claims = verifier.subscription(&token, NOW).await.unwrap();
         assert_eq!(claims.channel, "chat:1");
+    }
+
+    #[test]
+    fn only_own_tokens_tell_their_user_and_not_for_ever() {
+        let parsed = |secret: &str| {
+            Config::parse(&format!(
+                "client:\n  token: {{ hmac_secret_key: {secret} }}\n"
+            ))
+        };
+        let config = parsed("0123456789abcdef-1").unwrap();
+        let token = development(&config, request(), NOW).unwrap();
+        let last = NOW + 60 + RENEWABLE.as_secs();
+        assert_eq!(own_user(&config, &token, last).as_deref(), Some("alice"));
+        assert_eq!(own_user(&config, &token, last + 1), None);
+        let other = parsed("0123456789abcdef-2").unwrap();
+        assert_eq!(own_user(&other, &token, NOW), None);
+        let unsigned = token.rsplit_once('.').unwrap().0;
+        for text in ["", ".", "a.b.c", unsigned, &format!("{token}x")] {
+            assert_eq!(own_user(&config, text, NOW), None, "{text}");
+        }
     }
 
     #[test]

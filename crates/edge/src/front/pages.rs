@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, StatusCode};
 use super::origin;
 use super::reply::{self, Reply};
 use super::routes::{Asked, refuse};
+use super::websocket::bearer;
 
 /// The files as they are on disk; they need no build.
 const INDEX: &str = include_str!("../../playground/index.html");
@@ -44,7 +45,8 @@ pub(super) fn answer(asked: &Asked, path: &str) -> Reply {
                     "origin is not allowed",
                 );
             }
-            let minted = demo();
+            // A connection keeps its user: whoever shows the token it has goes on with that one.
+            let minted = demo(bearer(asked.request.headers()));
             let body = serde_json::json!({
                 "token": minted.token,
                 "user": minted.user,

@@ -23,6 +23,9 @@ use super::{memory, relay};
 /// a refresh.
 const DEMO_TOKEN_TTL: Duration = Duration::from_secs(600);
 
+/// How names of the demo's users begin.
+const GUEST: &str = "guest-";
+
 /// What settings are put into force with, and what stays whatever they say.
 #[derive(Clone)]
 pub(super) struct Around {
@@ -239,16 +242,20 @@ pub(super) fn random_id() -> String {
 
 fn demo_tokens(config: &Config, clock: Clock) -> edge::live::DemoTokens {
     let config = config.clone();
-    Box::new(move || {
-        let user = format!("guest-{}", random_id().get(..8).unwrap_or_default());
+    Box::new(move |shown| {
+        let now = clock.unix_ms() / 1_000;
+        let guest = || format!("{GUEST}{}", random_id().get(..8).unwrap_or_default());
+        let known = shown.and_then(|token| tokens::own_user(&config, token, now));
+        // A token of a backend that signs with the same secret is none of the demo's.
+        let known = known.filter(|user| user.starts_with(GUEST));
+        let user = known.unwrap_or_else(guest);
         let request = tokens::Request {
             user: user.clone(),
             ttl: DEMO_TOKEN_TTL,
             ..tokens::Request::default()
         };
         // The demo has prepared a key; without one the token is empty and refused.
-        let token =
-            tokens::development(&config, request, clock.unix_ms() / 1_000).unwrap_or_default();
+        let token = tokens::development(&config, request, now).unwrap_or_default();
         DemoToken {
             user,
             token,
