@@ -56,10 +56,5 @@ impl Flags {
     }
 }
 
-/// For which users `websocket.unsent_max` holds; for all where there is no such flag. Less of
-/// what is queued for a slow client then lies in the system, where it can't be conflated
-/// any more.
-pub const UNSENT_LIMIT: &str = "gateway.unsent_limit";
-
 #[cfg(test)]
 mod tests;
