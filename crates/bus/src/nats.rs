@@ -690,15 +690,18 @@ impl NatsBus {
             Ok(Err(_)) | Err(_) => return Err(BusError::Unavailable),
         }
         // What the server refused was said before its answer, but takes another way here.
-        for _ in 0..interest::DENIAL_TURNS {
-            tokio::task::yield_now().await;
-        }
-        while let Ok(text) = denials.try_recv() {
-            if text.contains(&format!("\"{subject}\"")) {
-                return Err(BusError::Denied);
+        let named = format!("\"{subject}\"");
+        let refused = async {
+            while let Ok(text) = denials.recv().await {
+                if text.contains(&named) {
+                    return;
+                }
             }
+        };
+        match tokio::time::timeout(interest::DENIAL_GRACE, refused).await {
+            Ok(()) => Err(BusError::Denied),
+            Err(_none) => Ok(()),
         }
-        Ok(())
     }
 
     fn now(&self) -> Now {

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::names::Names;
 use crate::{Answer, BusError, MemoryBus, SinkId};
 
-pub(super) use pump::{DENIAL_TURNS, Pump, run};
+pub(super) use pump::{DENIAL_GRACE, Pump, run};
 
 /// What somebody wants to hear.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_nats::client::{Request, RequestErrorKind};
 use async_nats::{Client, Subscriber};
@@ -103,7 +104,7 @@ pub(in crate::nats) async fn run(mut pump: Pump, stopping: CancellationToken) {
             Some((covered, answered)) = async { Some(round.as_mut()?.await) }, if round.is_some() => {
                 round = None;
                 if answered {
-                    pump.end_round(&mut listening, covered).await;
+                    pump.end_round(&mut listening, covered);
                 } else {
                     pump.give_up(&mut listening, covered);
                 }
@@ -192,17 +193,15 @@ impl Pump {
                 Ok(Err(error)) => error.kind() == RequestErrorKind::NoResponders,
                 Err(_late) => false,
             };
+            // What the server refused was said before its answer, but takes another way here.
+            tokio::time::sleep(DENIAL_GRACE).await;
             (covered, answered)
         })
     }
 
-    async fn end_round(&mut self, listening: &mut Listening, covered: Vec<Wanted>) {
-        // What the server refused was said before its answer, but takes another way here.
-        for _ in 0..DENIAL_TURNS {
-            tokio::task::yield_now().await;
-            while let Ok(text) = self.denials.try_recv() {
-                self.denied(listening, &text);
-            }
+    fn end_round(&mut self, listening: &mut Listening, covered: Vec<Wanted>) {
+        while let Ok(text) = self.denials.try_recv() {
+            self.denied(listening, &text);
         }
         // Those who were here before get what came before.
         self.hand_out_ready(listening, usize::MAX);
@@ -355,8 +354,9 @@ const CHANGES_AT_ONCE: usize = 1_024;
 /// Messages handed out before wishes get their turn.
 const MESSAGES_AT_ONCE: usize = 256;
 
-/// Turns of the runtime that a refusal is given to arrive after the answer it preceded.
-pub(in crate::nats) const DENIAL_TURNS: usize = 8;
+/// How long after the answer that it preceded a refusal may take to arrive. One that takes
+/// longer ends the interest all the same, but those who waited for it were let in.
+pub(in crate::nats) const DENIAL_GRACE: Duration = Duration::from_millis(3);
 
 /// Decisions remembered about subjects that come by several patterns.
 const FIRST_MAX: usize = 10_000;
