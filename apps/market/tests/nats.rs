@@ -356,8 +356,9 @@ fn volume(batch: &TickBatch) -> u64 {
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let waiting = async {
+        let mut looks = tokio::time::interval(Duration::from_millis(10));
         while !condition() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            looks.tick().await;
         }
     };
     tokio::time::timeout(PATIENCE, waiting).await.expect(what);
