@@ -66,14 +66,15 @@ export class Hub {
   #flushing = false;
   #probing = false;
   #closed = false;
-  readonly #timers: Cancel[] = [];
+  readonly #stopBeating: Cancel;
+  #stopProbing: Cancel = () => {};
 
   constructor(world: HubWorld) {
     this.#world = world;
     this.#id = world.unique();
     this.#tokens = new Tokens(world.clock, () => [...this.#tabs.values()]);
     this.#lock = this.#takeLock();
-    this.#timers.push(every(world.clock, HEARTBEAT_MS, () => this.#beat()));
+    this.#stopBeating = every(world.clock, HEARTBEAT_MS, () => this.#beat());
   }
 
   /** Talks to whoever is at the other end of the port, which says hello first. */
@@ -94,7 +95,8 @@ export class Hub {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const cancel of this.#timers) cancel();
+    this.#stopBeating();
+    this.#stopProbing();
     for (const tab of [...this.#tabs.values()]) this.#leave(tab);
     this.#upstream?.disconnect();
     this.#releaseLock();
@@ -193,6 +195,7 @@ export class Hub {
     for (const channel of this.#channels.values()) channel.close();
     this.#channels.clear();
     this.#upstream?.disconnect();
+    this.#stopProbing();
     this.#config = null;
     this.#upstream = null;
   }
@@ -282,11 +285,7 @@ export class Hub {
     });
     this.#upstream = upstream;
     if (config.latencyProbeMs > 0) {
-      const cancel = every(this.#world.clock, config.latencyProbeMs, () => {
-        if (this.#upstream === upstream) void this.#probe();
-        else cancel();
-      });
-      this.#timers.push(cancel);
+      this.#stopProbing = every(this.#world.clock, config.latencyProbeMs, () => void this.#probe());
     }
     return upstream;
   }

@@ -47,6 +47,8 @@ export interface MarketStats {
   frameMs: number;
   /** How often batches were missing. */
   gaps: number;
+  /** Number of the last batch of ticks that is in the book, by group; `null` before its first snapshot. */
+  seqs: Record<string, number | null>;
   /** How often a snapshot was asked for. */
   requests: number;
   degrade: Degrade;
@@ -82,7 +84,7 @@ const STATS_MS = 250;
 const SNAPSHOT_METHOD = 'md.snapshot';
 
 /** Follows groups of symbols. */
-export function market(client: Pick<Client, 'subscribe' | 'rpc' | 'state'>, options: MarketOptions): MarketBook {
+export function market(client: Pick<Client, 'subscribe' | 'rpc'>, options: MarketOptions): MarketBook {
   return new Market(client, options);
 }
 
@@ -93,12 +95,14 @@ interface Group {
   subscriptions: Subscription[];
   heardMs: number;
   snapshotMs: number | null;
+  /** Whether ticks come. */
+  subscribed: boolean;
 }
 
 class Market implements MarketBook {
   readonly quotes = new Map<string, Quote>();
   readonly stats: Variable<MarketStats>;
-  readonly #client: Pick<Client, 'subscribe' | 'rpc' | 'state'>;
+  readonly #client: Pick<Client, 'subscribe' | 'rpc'>;
   readonly #clock: Clock;
   readonly #frames: FrameBatcher<string, Quote>;
   readonly #groups = new Map<string, Group>();
@@ -110,7 +114,7 @@ class Market implements MarketBook {
   #updates = 0;
   readonly #rates: number[] = [];
 
-  constructor(client: Pick<Client, 'subscribe' | 'rpc' | 'state'>, options: MarketOptions) {
+  constructor(client: Pick<Client, 'subscribe' | 'rpc'>, options: MarketOptions) {
     const { world = {}, onFrame, maxSymbols = 50_000, prefix = 'xy.md' } = options;
     this.#client = client;
     this.#clock = world.clock ?? systemClock;
@@ -127,15 +131,7 @@ class Market implements MarketBook {
     this.stats = new Variable(this.#measure());
     const book = this.#book(maxSymbols);
     for (const name of new Set(options.groups)) this.#groups.set(name, this.#follow(name, prefix, book, world));
-    let connected = client.state.get().state === 'connected';
-    this.#ends.push(
-      client.state.subscribe(({ state }) => {
-        const now = state === 'connected';
-        if (now && !connected) for (const group of this.#groups.values()) group.requests.hurry();
-        connected = now;
-      }),
-      every(this.#clock, STATS_MS, () => this.stats.set(this.#measure())),
-    );
+    this.#ends.push(every(this.#clock, STATS_MS, () => this.stats.set(this.#measure())));
   }
 
   close(): void {
@@ -170,19 +166,25 @@ class Market implements MarketBook {
     const requests = new SnapshotRequests({
       clock: this.#clock,
       random: world.random ?? Math.random,
-      wanted: () => stitcher.wantsSnapshot && this.#client.state.get().state === 'connected',
+      // Not before it is subscribed to: what is asked for earlier may be too old to join the first ticks.
+      wanted: () => stitcher.wantsSnapshot && group.subscribed,
       ask: (timeoutMs) => this.#ask(group, timeoutMs),
     });
-    const group: Group = { name, stitcher, requests, subscriptions: [], heardMs: this.#clock.now(), snapshotMs: null };
-    const lost = (): void => {
-      stitcher.lost();
-      requests.check();
-    };
+    const group: Group = { name, stitcher, requests, subscriptions: [], heardMs: this.#clock.now(), snapshotMs: null, subscribed: false };
     const ticks = this.#client.subscribe(`${prefix}.tick.${name}`, {
       onData: (publications) => this.#heard(group, publications, (data) => this.#ticks(group, data)),
-      // What came while nobody was subscribed is missing, first and later.
-      onSubscribed: lost,
-      onLost: lost,
+      onSubscribed({ recovered }) {
+        group.subscribed = true;
+        // What came while nobody was subscribed is missing, unless the gateway has made up for it.
+        if (!recovered) stitcher.lost();
+        requests.hurry();
+      },
+      onSubscribing: () => void (group.subscribed = false),
+      onUnsubscribed: () => void (group.subscribed = false),
+      onLost() {
+        stitcher.lost();
+        requests.check();
+      },
     });
     const snapshots = this.#client.subscribe(`${prefix}.snapshot.${name}`, {
       last: true,
@@ -239,6 +241,7 @@ class Market implements MarketBook {
       latencyMs: this.#latencyMs,
       frameMs: this.#frames.p95,
       gaps: groups.reduce((sum, group) => sum + group.stitcher.gaps, 0),
+      seqs: Object.fromEntries(groups.map((group) => [group.name, group.stitcher.seq])),
       requests: this.#requests,
       degrade: this.#frames.degrade,
       stale: groups.some((group) => now - group.heardMs > STALE_MS),

@@ -162,8 +162,8 @@ test('ages are those of the last snapshot and batch', async () => {
   const { browser, book, send } = await bench(['g00'], { g00: () => snapshot('g00', 0, 50) });
   await send('xy.md.tick.g00', ticks('g00', 1, 51));
   await browser.clock.advance(500);
-  const { snapshotAgeMs, latencyMs, updatesPerSecond } = book.stats.get();
-  assert.deepEqual([snapshotAgeMs, latencyMs], [500, 0]);
+  const { snapshotAgeMs, latencyMs, updatesPerSecond, seqs } = book.stats.get();
+  assert.deepEqual([snapshotAgeMs, latencyMs, seqs], [500, 0, { g00: 1 }]);
   assert.equal(updatesPerSecond, 2);
 });
 
