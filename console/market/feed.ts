@@ -23,8 +23,11 @@ export interface State {
   /** Work of a frame, layout and paint included, at the 95th percentile, in milliseconds. */
   frameP95Ms: number;
   updatesPerSecond: number;
+  /** How often batches were missing, and how often a snapshot was asked for. */
   gaps: number;
   requests: number;
+  /** Number of the last batch that is shown, by group. */
+  seqs: Record<string, number | null>;
   degrade: string;
   stale: boolean;
   symbols: number;
@@ -143,6 +146,7 @@ export class Feed {
       updatesPerSecond: stats.updatesPerSecond,
       gaps: stats.gaps,
       requests: stats.requests,
+      seqs: stats.seqs,
       degrade: stats.degrade,
       stale: stats.stale,
       symbols: stats.symbols,
@@ -154,7 +158,7 @@ export class Feed {
 
 const NOTHING: State = {
   state: 'connecting', reason: undefined, connections: 0, tabs: 0, mode: '', latencyMs: undefined, dataLatencyMs: undefined,
-  snapshotAgeMs: 0, frameP95Ms: 0, updatesPerSecond: 0, gaps: 0, requests: 0, degrade: 'none', stale: false, symbols: 0, paused: false,
+  snapshotAgeMs: 0, frameP95Ms: 0, updatesPerSecond: 0, gaps: 0, requests: 0, seqs: {}, degrade: 'none', stale: false, symbols: 0, paused: false,
 };
 
 /** Called after the frame that is being made is laid out and painted. */

@@ -87,7 +87,7 @@ function Page({ route }: { route: Route }) {
     case 'channels':
       return item === '' ? <Channels query={route.query} /> : <ChannelPage name={item} />;
     case 'proxies':
-      return item === '' ? <Proxies /> : <ProxyPage id={item} />;
+      return item === '' ? <Proxies query={route.query} /> : <ProxyPage id={item} />;
     case 'relay':
       return <Relay />;
     case 'flags':

@@ -1,20 +1,24 @@
 import { duration, millis, whole } from '../../design/format';
-import { Empty, Facts, Heading, Outcome, Pill } from '../pieces';
+import { Empty, Facts, Heading, Outcome, Pager, Pill } from '../pieces';
 import { useQuery } from '../query';
-import { href, Link } from '../route';
+import { go, href, Link } from '../route';
 import type { ProxyExplanation, ProxyRecord, ProxyRecords, ProxyUpstream } from '../shapes';
 
 const EVERY_MS = 3_000;
 const OFF = 'The HTTP proxy is off (proxy.enabled).';
 
-export function Proxies() {
-  const found = useQuery<ProxyRecords>('/api/collections/_proxies/records?perPage=200', 10_000);
+/** Routes on one page: each row asks how its upstreams fare. */
+const PAGE = 40;
+
+export function Proxies({ query }: { query: URLSearchParams }) {
+  const page = Math.max(1, Number.parseInt(query.get('page') ?? '1', 10) || 1);
+  const found = useQuery<ProxyRecords>(`/api/collections/_proxies/records?perPage=${PAGE}&page=${page}`, 10_000);
   return (
     <>
       <Heading title="Proxies" />
       <Outcome query={found} off={OFF}>
         {({ items, totalItems }) =>
-          items.length === 0 ? (
+          totalItems === 0 ? (
             <Empty>There are no routes. They come from the configuration file, or from the records API.</Empty>
           ) : (
             <>
@@ -36,7 +40,7 @@ export function Proxies() {
                   </tbody>
                 </table>
               </div>
-              {totalItems > items.length && <p className="quiet">The first {whole(items.length)} of {whole(totalItems)}.</p>}
+              {totalItems > PAGE && <Pager shown={items.length} first={page === 1} next={page * PAGE < totalItems} toFirst={() => go(href('proxies'))} toNext={() => go(href('proxies', '', { page: String(page + 1) }))} />}
             </>
           )
         }
