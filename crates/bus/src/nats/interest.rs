@@ -271,13 +271,26 @@ impl Interests {
     }
 }
 
+/// A subscription: one for a channel's own subscribers, one for those of patterns. A pattern
+/// without a wildcard has the same subject as a channel, and a subscription beside its.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    subject: String,
+    is_pattern: bool,
+}
+
 impl Wanted {
     /// What to listen on for it.
-    fn subjects(&self, names: &Names) -> Vec<String> {
-        match self {
-            Self::Channel(channel) => vec![names.live(channel)],
-            Self::Pattern(pattern) => names.live_patterns(pattern),
-        }
+    fn keys(&self, names: &Names) -> Vec<Key> {
+        let (subjects, is_pattern) = match self {
+            Self::Channel(channel) => (vec![names.live(channel)], false),
+            Self::Pattern(pattern) => (names.live_patterns(pattern), true),
+        };
+        let key = |subject| Key {
+            subject,
+            is_pattern,
+        };
+        subjects.into_iter().map(key).collect()
     }
 }
 

@@ -74,6 +74,8 @@ async fn message_that_comes_by_many_subscriptions_is_heard_once() {
     }
     one.subscribe(&inbox, "xy.md.a").await;
     one.subscribe(&inbox, "news.a").await;
+    // A pattern without a wildcard is the same subject as a channel.
+    let mut tap = one.bus.tap(&pattern("xy.md.a"), 64).await.unwrap();
     for wanted in patterns.iter().map(Some).chain([None]) {
         for (channel, text) in [("xy.md.a", "1"), ("news.a", "2"), ("xy.md.b", "3")] {
             one.publish(channel, text).await;
@@ -93,6 +95,8 @@ async fn message_that_comes_by_many_subscriptions_is_heard_once() {
                 one.bus.unsubscribe_pattern(inbox.id, wanted);
             }
         }
+        assert_eq!(within(tap.next()).await.unwrap().channel, "xy.md.a");
+        assert!(tap.try_next().is_none());
     }
 }
 

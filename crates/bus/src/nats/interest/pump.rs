@@ -1,6 +1,6 @@
 //! The task that owns all subscriptions.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use protocol::subject::Pattern;
 use tokio::sync::{broadcast, mpsc};
 use tracing::{error, warn};
 
-use super::{CHECK_EVERY_MS, Change, Interests, Wanted};
+use super::{CHECK_EVERY_MS, Change, Interests, Key, Wanted};
 use crate::nats::figures::{Figures, add};
 use crate::nats::names::Names;
 use crate::nats::store::PATIENCE;
@@ -41,8 +41,6 @@ pub(in crate::nats) struct Pump {
 struct Subscription {
     stop: AbortHandle,
     uses: usize,
-    /// As a pattern, if it has wildcards.
-    pattern: Option<Pattern>,
 }
 
 /// Where a message came from.
@@ -55,7 +53,7 @@ struct Origin {
 }
 
 type Heard = (Arc<Origin>, async_nats::Message);
-type Subscriptions = HashMap<String, Subscription>;
+type Subscriptions = HashMap<Key, Subscription>;
 /// A round trip for these wishes, and whether it was answered.
 type Round = Pin<Box<dyn Future<Output = (Vec<Wanted>, bool)> + Send>>;
 
@@ -63,6 +61,8 @@ type Round = Pin<Box<dyn Future<Output = (Vec<Wanted>, bool)> + Send>>;
 struct Listening {
     streams: SelectAll<Abortable<OneStream>>,
     subscriptions: Subscriptions,
+    /// Those of them that are patterns, in the order of their texts.
+    patterns: BTreeMap<String, Pattern>,
     /// Which pattern subscription is the pattern sinks', by subject; for the present set.
     first: HashMap<String, bool>,
 }
@@ -78,6 +78,7 @@ pub(in crate::nats) async fn run(mut pump: Pump, stopping: CancellationToken) {
     let mut listening = Listening {
         streams: SelectAll::new(),
         subscriptions: HashMap::new(),
+        patterns: BTreeMap::new(),
         first: HashMap::new(),
     };
     // Wishes whose subscription is written, and those that the present round covers.
@@ -124,28 +125,29 @@ impl Pump {
             Change::Listen(wanted) => (wanted, true),
             Change::Unlisten(wanted) => (wanted, false),
         };
-        let subjects = wanted.subjects(&self.names);
+        let keys = wanted.keys(&self.names);
         if !is_new {
-            listening.drop_uses(&subjects);
+            listening.drop_uses(&keys);
             return;
         }
         let mut failed = false;
-        for subject in &subjects {
-            failed |= !self.subscribe(listening, &wanted, subject).await;
+        for key in &keys {
+            failed |= !self.subscribe(listening, &wanted, key).await;
         }
         if failed {
-            listening.drop_uses(&subjects);
+            listening.drop_uses(&keys);
             self.interests.fail(&wanted, BusError::Unavailable);
         } else {
             written.push(wanted);
         }
     }
 
-    async fn subscribe(&self, listening: &mut Listening, wanted: &Wanted, subject: &str) -> bool {
-        if let Some(known) = listening.subscriptions.get_mut(subject) {
+    async fn subscribe(&self, listening: &mut Listening, wanted: &Wanted, key: &Key) -> bool {
+        if let Some(known) = listening.subscriptions.get_mut(key) {
             known.uses += 1;
             return true;
         }
+        let subject = &*key.subject;
         let subscribing = self.client.subscribe(subject.to_owned());
         // The client's queue is full while the connection is away for long.
         let Ok(Ok(messages)) = tokio::time::timeout(PATIENCE, subscribing).await else {
@@ -162,19 +164,14 @@ impl Pump {
             noted_ms: AtomicU64::new(0),
         });
         let (stop, registration) = AbortHandle::new_pair();
-        let pattern = match wanted {
-            Wanted::Channel(_) => None,
-            Wanted::Pattern(_) => Pattern::new(subject).ok(),
-        };
-        let subscription = Subscription {
-            stop,
-            uses: 1,
-            pattern,
-        };
-        listening
-            .subscriptions
-            .insert(subject.to_owned(), subscription);
-        listening.first.clear();
+        if key.is_pattern
+            && let Ok(pattern) = Pattern::new(subject)
+        {
+            listening.patterns.insert(subject.to_owned(), pattern);
+            listening.first.clear();
+        }
+        let subscription = Subscription { stop, uses: 1 };
+        listening.subscriptions.insert(key.clone(), subscription);
         let stream = OneStream { origin, messages };
         listening.streams.push(Abortable::new(stream, registration));
         true
@@ -214,7 +211,7 @@ impl Pump {
     fn give_up(&self, listening: &mut Listening, covered: Vec<Wanted>) {
         warn!("nats did not confirm subscriptions in time");
         for wanted in covered {
-            listening.drop_uses(&wanted.subjects(&self.names));
+            listening.drop_uses(&wanted.keys(&self.names));
             self.interests.fail(&wanted, BusError::Unavailable);
         }
     }
@@ -226,15 +223,10 @@ impl Pump {
             return;
         };
         error!(subject, "nats does not allow to subscribe to this subject");
-        let Some(known) = listening.subscriptions.remove(subject) else {
-            return;
-        };
-        known.stop.abort();
-        listening.first.clear();
         for wanted in self.interests.wanted() {
-            let subjects = wanted.subjects(&self.names);
-            if subjects.iter().any(|own| own == subject) {
-                listening.drop_uses(&subjects);
+            let keys = wanted.keys(&self.names);
+            if keys.iter().any(|key| key.subject == subject) {
+                listening.drop_uses(&keys);
                 self.interests.fail(&wanted, BusError::Denied);
             }
         }
@@ -289,16 +281,20 @@ impl Pump {
 }
 
 impl Listening {
-    /// One wish less for each subject; those that nobody wants are ended.
-    fn drop_uses(&mut self, subjects: &[String]) {
-        for subject in subjects {
-            let Some(known) = self.subscriptions.get_mut(subject) else {
+    /// One wish less for each subscription; those that nobody wants are ended.
+    fn drop_uses(&mut self, keys: &[Key]) {
+        for key in keys {
+            let Some(known) = self.subscriptions.get_mut(key) else {
                 continue;
             };
             known.uses -= 1;
-            if known.uses == 0 {
-                known.stop.abort();
-                self.subscriptions.remove(subject);
+            if known.uses > 0 {
+                continue;
+            }
+            known.stop.abort();
+            self.subscriptions.remove(key);
+            if key.is_pattern {
+                self.patterns.remove(&key.subject);
                 self.first.clear();
             }
         }
@@ -307,23 +303,20 @@ impl Listening {
     /// Whether, of the pattern subscriptions that a subject comes by, this is the one that
     /// counts: the first in the order of their texts.
     fn is_first(&mut self, origin: &str, subject: &str) -> bool {
-        let patterns = self.subscriptions.iter();
-        let mut patterns = patterns.filter(|(_, known)| known.pattern.is_some());
         // One pattern is the usual case.
-        if patterns.by_ref().nth(1).is_none() {
+        if self.patterns.len() < 2 {
             return true;
         }
         if self.first.len() >= FIRST_MAX {
             self.first.clear();
         }
         let key = format!("{origin} {subject}");
-        let subscriptions = &self.subscriptions;
+        let patterns = &self.patterns;
         *self.first.entry(key).or_insert_with(|| {
-            let covering = subscriptions.iter().filter(|(_, known)| {
-                let pattern = known.pattern.as_ref();
-                pattern.is_some_and(|pattern| pattern.covers_text(subject))
-            });
-            covering.map(|(text, _)| text).min().map(String::as_str) == Some(origin)
+            let mut covering = patterns
+                .iter()
+                .filter(|(_, pattern)| pattern.covers_text(subject));
+            covering.next().is_some_and(|(text, _)| text == origin)
         })
     }
 }
