@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// The console's view of the gateway.
 pub trait Console: Send + Sync + 'static {
@@ -115,11 +115,8 @@ pub struct FlagState {
 }
 
 /// A flag: a boolean, or more where there is more to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "a flag must be true, false, or a map with `enabled` and `percentage` (0 to 100)"
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum FlagValue {
     /// On or off for everybody.
     Plain(bool),
@@ -128,13 +125,12 @@ pub enum FlagValue {
 }
 
 /// A flag that is on for a part of the users.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct FlagRollout {
     /// Off means off for everybody.
     pub enabled: bool,
     /// For how many of a hundred users it is on; `None` for all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub percentage: Option<u8>,
 }
 

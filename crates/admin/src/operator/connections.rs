@@ -17,8 +17,8 @@ struct ListQuery {
     address: Option<IpAddr>,
     channel: Option<String>,
     search: Option<String>,
-    #[serde(alias = "cursor")]
     after: Option<String>,
+    cursor: Option<String>,
     limit: Option<usize>,
 }
 
@@ -35,6 +35,7 @@ pub(super) async fn list<C: Operator>(control: &C, uri: &Uri) -> Result<Response
         channel,
         search,
         after,
+        cursor,
         limit,
     } = query(uri)?;
     let limit = limit.unwrap_or(PAGE_DEFAULT);
@@ -49,7 +50,7 @@ pub(super) async fn list<C: Operator>(control: &C, uri: &Uri) -> Result<Response
     };
     // One more than asked for says whether there is a next page.
     let page = Page {
-        after,
+        after: cursor.or(after),
         limit: limit + 1,
     };
     let mut found = control.connections(filter, page).await?;

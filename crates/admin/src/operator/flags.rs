@@ -9,7 +9,9 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use super::{Envelope, Refusal, Whole, audit, body_of, json};
-use crate::control::{Console, Control, FlagChange, FlagRefusal, FlagState, FlagValue, Operator};
+use crate::control::{
+    Console, Control, FlagChange, FlagRefusal, FlagRollout, FlagState, FlagValue, Operator,
+};
 use crate::router::Shared;
 
 pub(super) fn show<C: Operator>(control: &C) -> Result<Response, Refusal> {
@@ -20,10 +22,47 @@ pub(super) fn show<C: Operator>(control: &C) -> Result<Response, Refusal> {
     Ok(json(StatusCode::OK, &flags))
 }
 
+/// A flag as somebody wants it.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a flag must be true, false, or a map with `enabled` and `percentage` (0 to 100)"
+)]
+enum Wanted {
+    Plain(bool),
+    Rollout(WantedRollout),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WantedRollout {
+    enabled: bool,
+    percentage: Option<Whole>,
+}
+
+impl Wanted {
+    fn value(self, name: &str) -> Result<FlagValue, Refusal> {
+        let rollout = match self {
+            Self::Plain(enabled) => return Ok(FlagValue::Plain(enabled)),
+            Self::Rollout(rollout) => rollout,
+        };
+        let percentage = rollout.percentage.map(|Whole(number)| u8::try_from(number));
+        let percentage = percentage.transpose().ok();
+        let percentage = percentage.filter(|it| it.is_none_or(|number| number <= 100));
+        let percentage = percentage.ok_or_else(|| {
+            Refusal::Malformed(format!("flags.{name}.percentage must be 0 to 100"))
+        })?;
+        Ok(FlagValue::Rollout(FlagRollout {
+            enabled: rollout.enabled,
+            percentage,
+        }))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Replacement {
-    flags: BTreeMap<String, FlagValue>,
+    flags: BTreeMap<String, Wanted>,
     version: Option<Whole>,
 }
 
@@ -33,13 +72,18 @@ pub(super) async fn replace<C: Control + Operator>(
     body: Body,
 ) -> Result<Response, Refusal> {
     let Replacement { flags, version } = body_of(shared, body).await?;
+    let flags = flags.into_iter().map(|(name, wanted)| {
+        let value = wanted.value(&name)?;
+        Ok((name, value))
+    });
+    let flags = flags.collect::<Result<_, Refusal>>()?;
     change(shared, head, FlagChange::Replace(flags), version).await
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Addition {
-    flags: BTreeMap<String, Option<FlagValue>>,
+    flags: BTreeMap<String, Option<Wanted>>,
     version: Option<Whole>,
 }
 
@@ -49,6 +93,11 @@ pub(super) async fn merge<C: Control + Operator>(
     body: Body,
 ) -> Result<Response, Refusal> {
     let Addition { flags, version } = body_of(shared, body).await?;
+    let flags = flags.into_iter().map(|(name, wanted)| {
+        let value = wanted.map(|wanted| wanted.value(&name)).transpose()?;
+        Ok((name, value))
+    });
+    let flags = flags.collect::<Result<_, Refusal>>()?;
     change(shared, head, FlagChange::Merge(flags), version).await
 }
 

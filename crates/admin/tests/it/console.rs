@@ -247,7 +247,18 @@ async fn what_is_no_flag_is_refused() {
         (
             "POST",
             r#"{"flags":{"a":{"enabled":true,"percentage":101}}}"#,
-            422,
+            400,
+        ),
+        (
+            "POST",
+            r#"{"flags":{"a":{"enabled":true,"percentage":7.5}}}"#,
+            400,
+        ),
+        ("POST", r#"{"flags":{"unwanted":true}}"#, 422),
+        (
+            "POST",
+            r#"{"flags":{"a":{"enabled":true,"percentage":16.0}},"version":null}"#,
+            200,
         ),
         ("POST", r#"{"flags":{},"version":"1"}"#, 400),
         ("POST", r#"{"flag":{}}"#, 400),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use admin::control::{
-    Console, FlagChange, FlagRefusal, FlagRollout, FlagState, FlagValue, FlagsChanged, Overview,
+    Console, FlagChange, FlagRefusal, FlagState, FlagValue, FlagsChanged, Overview,
 };
 
-/// Flags that are kept nowhere; those with a percentage above 100 can't be.
+/// Flags that are kept nowhere; one called `unwanted` can't be.
 #[derive(Clone, Default)]
 pub(crate) struct FakeConsole {
     flags: Arc<Mutex<FlagState>>,
@@ -50,12 +50,8 @@ impl Console for FakeConsole {
         };
         let mut differences = Vec::new();
         for (name, flag) in wanted {
-            if let Some(FlagValue::Rollout(FlagRollout {
-                percentage: Some(101..),
-                ..
-            })) = flag
-            {
-                return Err(FlagRefusal::Invalid("a percentage above 100".to_owned()));
+            if name == "unwanted" {
+                return Err(FlagRefusal::Invalid("nobody wants it".to_owned()));
             }
             differences.push(format!("{name}={flag:?}"));
             match flag {
