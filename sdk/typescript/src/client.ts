@@ -115,8 +115,15 @@ export const CALLS = 1024;
 /** How long the hub may take to say welcome, in milliseconds; the first time its code has to be loaded. */
 export const WELCOME_MS = 2000;
 const FIRST_WELCOME_MS = 8000;
-/** Silence, in heartbeats, after which the hub is asked whether it lives; half a beat later it is given up. */
-const MISSED = 1.5;
+/** Silence, in heartbeats, after which the hub is asked whether it lives, and how long it may take to answer. */
+interface Patience {
+  silence: number;
+  answer: number;
+}
+/** Where nothing else tells of its death. */
+const SHORT: Patience = { silence: 1.5, answer: 0.5 };
+/** Where a Web Lock tells of its death at once: then it is alive and hangs, or the machine is busy. */
+const LONG: Patience = { silence: 3, answer: 1 };
 /** Failed attempts in one mode before the next mode is tried. */
 const ATTEMPTS = 2;
 /** The first wait after a failed attempt, in milliseconds; doubled each time … */
@@ -308,8 +315,8 @@ export class Client {
       };
       this.#lost = end;
       this.#away = false;
-      const patience = this.#welcomed ? WELCOME_MS : FIRST_WELCOME_MS;
-      cancels.push(clock.after(patience, () => !welcome && end('no answer of the connection holder')));
+      const welcomeMs = this.#welcomed ? WELCOME_MS : FIRST_WELCOME_MS;
+      cancels.push(clock.after(welcomeMs, () => !welcome && end('no answer of the connection holder')));
 
       const welcomed = (message: Extract<ToTab, { t: 'welcome' }>): void => {
         if (port === null || welcome) return;
@@ -320,7 +327,9 @@ export class Client {
         if (locks !== null && message.lock !== null) {
           cancels.push(whenFree(locks, message.lock, () => end('the connection holder has ended')));
         }
-        cancels.push(every(clock, message.heartbeatMs / 2, () => this.#watch(message.heartbeatMs, cancels, end)));
+        const patience = locks !== null && message.lock !== null ? LONG : SHORT;
+        const watch = (): void => this.#watch(message.heartbeatMs, patience, cancels, end);
+        cancels.push(every(clock, message.heartbeatMs / 2, watch));
         this.#show(message.state);
         // What was asked for since the hello.
         for (const channel of this.#channels.values()) {
@@ -368,15 +377,15 @@ export class Client {
   }
 
   /** A page that was busy or asleep has heard nothing either: so the hub is asked before it is given up. */
-  #watch(heartbeatMs: number, cancels: Cancel[], end: (reason: string) => void): void {
+  #watch(heartbeatMs: number, patience: Patience, cancels: Cancel[], end: (reason: string) => void): void {
     const { clock } = this.#world;
-    if (this.#away || clock.now() - this.#heard <= MISSED * heartbeatMs) return;
+    if (this.#away || clock.now() - this.#heard <= patience.silence * heartbeatMs) return;
     if (this.#probed >= this.#heard) return;
     const heard = this.#heard;
     this.#probed = clock.now();
     this.#port?.post({ t: 'probe' });
     cancels.push(
-      clock.after(heartbeatMs / 2, () => {
+      clock.after(patience.answer * heartbeatMs, () => {
         if (this.#heard === heard) end('the connection holder does not answer');
       }),
     );
