@@ -1,8 +1,8 @@
 //! Feature flags: switches that operators set while the gateway runs.
 //!
-//! What they are and how a percentage is decided is pure ([`state`], [`rollout`]). They
+//! What they are and how a percentage is decided is pure (`state`, `rollout`). They
 //! are kept in a file of the data folder, or, where the bus is NATS, there, so that
-//! all gateways have the same ([`keeper`]). Every change is published on a channel, for
+//! all gateways have the same (`keeper`). Every change is published on a channel, for
 //! clients that look at flags of their own; the gateway asks [`Flags::is_on`].
 
 use std::sync::Arc;

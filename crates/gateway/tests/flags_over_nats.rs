@@ -2,7 +2,6 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
-    clippy::panic,
     clippy::unwrap_used,
     reason = "the tests own their tasks, and a panic is how they fail"
 )]
