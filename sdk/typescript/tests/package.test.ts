@@ -70,3 +70,8 @@ test('dependencies are pinned and the lock names no registry', () => {
   assert.ok(!readFileSync('package-lock.json', 'utf8').includes('"resolved"'));
   assert.ok(readdirSync('dist').includes('index.d.ts'));
 });
+
+test('the licenses of what is bundled are handed on', () => {
+  const licenses = readFileSync('dist/LICENSES.txt', 'utf8');
+  for (const name of ['centrifuge', 'protobufjs', '@bufbuild/protobuf']) assert.match(licenses, new RegExp(`^${name} \\d`, 'm'));
+});
