@@ -147,8 +147,8 @@ impl NatsBus {
         let foreign = Box::pin(provision::provision(&client, config, &names)).await?;
         let clock = Clock::start();
         let figures = Arc::new(Figures::default());
-        let store = Store::new(client.clone(), clock, Arc::clone(&figures));
-        let queue = Queue::open(client.clone(), config.queue, Arc::clone(&figures), tasks);
+        let store = Store::new(connection.clone(), clock, Arc::clone(&figures));
+        let queue = Queue::open(client, config.queue, Arc::clone(&figures), tasks);
         let memory = Arc::new(MemoryBus::new(&config.limits));
         let (changes, changing) = mpsc::channel(CHANGES);
         let interests = Arc::new(Interests::new(
@@ -158,7 +158,7 @@ impl NatsBus {
             config.linger,
         ));
         let pump = Pump {
-            client,
+            connection: connection.clone(),
             names: Arc::clone(&names),
             interests: Arc::clone(&interests),
             memory: Arc::clone(&memory),
@@ -577,8 +577,14 @@ impl NatsBus {
         Answer::Later(Box::pin(async move {
             let started = bus.clock.elapsed();
             let request = Request::new().payload(data).timeout(None);
-            let asked = bus.connection.client().send_request(subject, request);
-            let outcome = tokio::time::timeout(within, asked).await;
+            let lost = bus.connection.lost();
+            let asking = async {
+                tokio::select! {
+                    reply = bus.connection.client().send_request(subject, request) => reply,
+                    () = lost => Err(RequestErrorKind::Other.into()),
+                }
+            };
+            let outcome = tokio::time::timeout(within, asking).await;
             bus.figures
                 .took(bus.clock.elapsed().saturating_sub(started));
             let reply = match outcome {

@@ -173,6 +173,21 @@ impl NatsConnection {
         self.events.losses.load(Ordering::Relaxed)
     }
 
+    /// Ends when the connection is lost, if it is from now on: what was asked before is not
+    /// answered then.
+    pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut state = self.events.state.subscribe();
+        let events = Arc::clone(&self.events);
+        let before = events.losses.load(Ordering::Relaxed);
+        async move {
+            while events.losses.load(Ordering::Relaxed) == before {
+                if state.changed().await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
     /// How often it could not be made again at once: no server, or one that refuses us.
     pub fn failures(&self) -> u64 {
         self.events.failures.load(Ordering::Relaxed)

@@ -1,13 +1,14 @@
 //! JetStream as functions: store under a condition, read the last, read all.
 //!
 //! Reads are direct (ADR-31): any server that holds the stream answers, without a
-//! consumer. Each call ends within [`PATIENCE`].
+//! consumer. Each call ends within [`PATIENCE`], and as soon as the connection is lost on
+//! which it was made: whether something was stored is unknown then.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::client::{Request, RequestErrorKind};
-use async_nats::{Client, HeaderMap, StatusCode};
+use async_nats::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use lifecycle::Clock;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tracing::{debug, error, warn};
 
+use super::connection::NatsConnection;
 use super::figures::{Figures, add};
 use super::wire;
 use crate::BusError;
@@ -22,7 +24,7 @@ use crate::BusError;
 /// JetStream of the connection.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
-    client: Client,
+    connection: NatsConnection,
     clock: Clock,
     figures: Arc<Figures>,
 }
@@ -65,9 +67,9 @@ struct ApiError {
 }
 
 impl Store {
-    pub(super) fn new(client: Client, clock: Clock, figures: Arc<Figures>) -> Self {
+    pub(super) fn new(connection: NatsConnection, clock: Clock, figures: Arc<Figures>) -> Self {
         Self {
-            client,
+            connection,
             clock,
             figures,
         }
@@ -239,14 +241,13 @@ impl Store {
         query: &serde_json::Value,
     ) -> Result<(Vec<Stored>, u64), BusError> {
         let started = self.clock.elapsed();
+        let client = self.connection.client();
         let reading = async {
-            let inbox = self.client.new_inbox();
-            let subscribed = self.client.subscribe(inbox.clone()).await;
+            let inbox = client.new_inbox();
+            let subscribed = client.subscribe(inbox.clone()).await;
             let mut replies = subscribed.map_err(|_| BusError::Unavailable)?;
             let payload = query.to_string().into();
-            let asked = self
-                .client
-                .publish_with_reply(direct(stream), inbox, payload);
+            let asked = client.publish_with_reply(direct(stream), inbox, payload);
             asked.await.map_err(|_| BusError::Unavailable)?;
             let (mut found, mut pending) = (Vec::new(), 0);
             while let Some(reply) = replies.next().await {
@@ -272,6 +273,13 @@ impl Store {
             }
             Err(BusError::Unavailable)
         };
+        let lost = self.connection.lost();
+        let reading = async {
+            tokio::select! {
+                read = reading => read,
+                () = lost => Err(BusError::Unavailable),
+            }
+        };
         let outcome = tokio::time::timeout(PATIENCE, reading).await;
         self.figures
             .took(self.clock.elapsed().saturating_sub(started));
@@ -288,9 +296,15 @@ impl Store {
     ) -> Result<async_nats::Message, BusError> {
         let started = self.clock.elapsed();
         let request = request.timeout(None);
-        let asked = self.client.send_request(subject.to_owned(), request);
+        let lost = self.connection.lost();
+        let asking = async {
+            tokio::select! {
+                reply = self.connection.client().send_request(subject.to_owned(), request) => reply,
+                () = lost => Err(RequestErrorKind::Other.into()),
+            }
+        };
         // The client's own time does not count waiting for room in its queue.
-        let outcome = tokio::time::timeout(PATIENCE, asked).await;
+        let outcome = tokio::time::timeout(PATIENCE, asking).await;
         self.figures
             .took(self.clock.elapsed().saturating_sub(started));
         match outcome {

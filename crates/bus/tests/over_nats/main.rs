@@ -14,6 +14,7 @@ use bus::{
     Publish, StreamConfig, StreamStorage, Suppression,
 };
 use bytes::Bytes;
+use lifecycle::Clock;
 use peer::{Gateway, POLICY, at, client, config, now, pattern, server, soon, within};
 use testkit::services::{Nats, NatsOptions};
 
@@ -213,6 +214,54 @@ async fn positions_outlive_the_server_and_are_told_after_reconnecting() {
             .is_ok_and(|all| all.len() == 1)
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishing_goes_on_across_a_crash_of_the_server() {
+    let mut server = server();
+    let one = Gateway::on(&server, "one").await;
+    let two = Gateway::on(&server, "two").await;
+    let bus = one.bus.clone();
+    let (tell, mut told) = tokio::sync::mpsc::channel(10_000);
+    let publishing = tokio::spawn(async move {
+        let mut longest = Duration::ZERO;
+        while !tell.is_closed() {
+            let publish = Publish {
+                history: Some(POLICY),
+                ..Publish::new("news".into(), "x".into())
+            };
+            let clock = Clock::start();
+            let published = bus.publish(now(), publish).await;
+            longest = longest.max(clock.elapsed());
+            if let Ok(published) = published {
+                drop(tell.send(published.position.unwrap()).await);
+            }
+        }
+        longest
+    });
+    let first = within(told.recv()).await.unwrap();
+    server.kill().unwrap();
+    soon(|| async { !one.stats().connected && !two.stats().connected }).await;
+    server.restart().unwrap();
+    soon(|| async { one.stats().reconnects_total == 1 && two.stats().connected }).await;
+    let mut last = first;
+    while !told.is_empty() {
+        last = told.recv().await.unwrap();
+    }
+    // One that was not on its way when the server came back.
+    for _ in 0..3 {
+        let next = within(told.recv()).await.unwrap();
+        assert!(next.offset > last.offset && next.epoch == first.epoch);
+        last = next;
+    }
+    drop(told);
+    let longest = within(publishing).await.unwrap();
+    assert!(longest < Duration::from_secs(3), "{longest:?}");
+    let history = two.history("news", HistoryLimit::All).await;
+    assert!(history.top.offset >= last.offset);
+    let kept = history.publications.len() as u64;
+    assert_eq!(history.first + kept, history.top.offset + 1, "no gap");
+    assert!(kept == history.top.offset || kept >= 400, "{kept}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_nats::Subscriber;
 use async_nats::client::{Request, RequestErrorKind};
-use async_nats::{Client, Subscriber};
 use futures_util::stream::{AbortHandle, Abortable, SelectAll};
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use hashbrown::HashMap;
@@ -18,6 +18,7 @@ use tokio::sync::{broadcast, mpsc};
 use tracing::{error, warn};
 
 use super::{CHECK_EVERY_MS, Change, Interests, Key, Wanted};
+use crate::nats::connection::NatsConnection;
 use crate::nats::figures::{Figures, add};
 use crate::nats::names::Names;
 use crate::nats::store::PATIENCE;
@@ -26,7 +27,7 @@ use crate::{BusError, MemoryBus, Message};
 
 /// What the pump works with.
 pub(in crate::nats) struct Pump {
-    pub(in crate::nats) client: Client,
+    pub(in crate::nats) connection: NatsConnection,
     pub(in crate::nats) names: Arc<Names>,
     pub(in crate::nats) interests: Arc<Interests>,
     pub(in crate::nats) memory: Arc<MemoryBus>,
@@ -148,7 +149,7 @@ impl Pump {
             return true;
         }
         let subject = &*key.subject;
-        let subscribing = self.client.subscribe(subject.to_owned());
+        let subscribing = self.connection.client().subscribe(subject.to_owned());
         // The client's queue is full while the connection is away for long.
         let Ok(Ok(messages)) = tokio::time::timeout(PATIENCE, subscribing).await else {
             warn!(subject, "subscription could not be sent");
@@ -179,12 +180,22 @@ impl Pump {
 
     /// A round trip after which the servers have done what was asked before.
     fn round(&self, covered: Vec<Wanted>) -> Round {
-        let client = self.client.clone();
+        let connection = self.connection.clone();
         let subject = self.names.sync();
         Box::pin(async move {
-            let request = Request::new().timeout(None);
-            let asked = client.send_request(subject, request);
-            let answered = match tokio::time::timeout(PATIENCE, asked).await {
+            let asking = async {
+                loop {
+                    let lost = connection.lost();
+                    let request = Request::new().timeout(None);
+                    let asked = connection.client().send_request(subject.clone(), request);
+                    tokio::select! {
+                        answer = asked => break answer,
+                        // The next connection is told of all subscriptions before this.
+                        () = lost => {}
+                    }
+                }
+            };
+            let answered = match tokio::time::timeout(PATIENCE, asking).await {
                 Ok(Ok(_)) => true,
                 // Nobody serves it: that is the server's own word.
                 Ok(Err(error)) => error.kind() == RequestErrorKind::NoResponders,
