@@ -10,11 +10,6 @@ import { compare, matches, type Order, type Standing } from './order';
 import { change, price, type Quote, size } from './quote';
 import { SAMPLE_MS, Sparkline } from './sparkline';
 
-/**
- * The least between two paintings: every other frame of most screens. Batches come every 33 ms; a
- * browser that paints more often does nothing but paint.
- */
-const PAINT_MS = 28;
 /** How long a price that moved is lit up. */
 const LIT_MS = 200;
 /** How often the order may change: rows that jump can't be read. */
@@ -63,7 +58,6 @@ export class Board {
   #focused: Row | null = null;
   #arrangedAt = 0;
   #sampledAt = 0;
-  #paintedAt = 0;
   #unordered = false;
   #colours = { up: '', down: '', flat: '' };
 
@@ -79,7 +73,7 @@ export class Board {
     recolour();
   }
 
-  /** Takes what changed; called once per frame. It is shown with this frame or one of the next. */
+  /** Takes what changed and shows what of it is in sight; called once per frame. */
   apply(changed: ReadonlyMap<string, Quote>, now: number) {
     for (const [symbol, quote] of changed) {
       const row = this.#rows.get(symbol) ?? this.#add(symbol, quote);
@@ -103,8 +97,6 @@ export class Board {
 
   /** What is due without any change: lights that go out, lines that go on, an order that is stale. */
   tick(now: number) {
-    if (now - this.#paintedAt < PAINT_MS) return;
-    this.#paintedAt = now;
     for (const row of this.#pending) {
       if (row.moved) this.#light(row, now);
       row.moved = false;

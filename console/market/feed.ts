@@ -85,6 +85,7 @@ export class Feed {
     );
     this.#book = market(client, {
       groups: this.#groups,
+      world: { schedule: everyOther() },
       onFrame: (changed, { removed }) => {
         if (this.#paused) return;
         const began = performance.now();
@@ -160,6 +161,28 @@ const NOTHING: State = {
   state: 'connecting', reason: undefined, connections: 0, tabs: 0, mode: '', latencyMs: undefined, dataLatencyMs: undefined,
   snapshotAgeMs: 0, frameP95Ms: 0, updatesPerSecond: 0, gaps: 0, requests: 0, seqs: {}, degrade: 'none', stale: false, symbols: 0, paused: false,
 };
+
+/**
+ * Frames at least so far apart, in milliseconds: every other one of most screens. Batches come every
+ * 33 ms, and whoever draws more often only draws.
+ */
+const APART_MS = 28;
+/** A timer may be late by about so much. */
+const EARLY_MS = 6;
+
+function everyOther(): (frame: () => void) => void {
+  let last = 0;
+  return (frame) => {
+    const draw = () =>
+      requestAnimationFrame(() => {
+        last = performance.now();
+        frame();
+      });
+    const wait = last + APART_MS - EARLY_MS - performance.now();
+    if (wait > 0) setTimeout(draw, wait);
+    else draw();
+  };
+}
 
 /** Called after the frame that is being made is laid out and painted. */
 function afterPaint(done: () => void) {
