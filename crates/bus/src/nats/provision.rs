@@ -86,6 +86,8 @@ fn bucket(config: &NatsBusConfig, name: &str, max_age: Duration) -> stream::Conf
         name: format!("KV_{name}"),
         subjects: vec![format!("$KV.{name}.>")],
         max_messages_per_subject: 1,
+        // As the server puts it; otherwise it would seem to be set up otherwise.
+        max_bytes: -1,
         max_age,
         allow_rollup: true,
         deny_delete: true,

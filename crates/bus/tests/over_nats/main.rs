@@ -234,7 +234,7 @@ async fn publishing_goes_on_across_a_crash_of_the_server() {
             let published = bus.publish(now(), publish).await;
             longest = longest.max(clock.elapsed());
             if let Ok(published) = published {
-                drop(tell.send(published.position.unwrap()).await);
+                let _ = tell.send(published.position.unwrap()).await;
             }
         }
         longest
