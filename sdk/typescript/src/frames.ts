@@ -82,6 +82,9 @@ export class Ladder {
   }
 }
 
+/** Between frames of a screen that is looked at, in milliseconds. */
+const FRAME_MS = 1000 / 60;
+
 /** What comes with a frame. */
 export interface FrameInfo {
   degrade: Degrade;
@@ -109,6 +112,8 @@ export class FrameBatcher<K, V> {
   readonly #times = new Percentile();
   #pending = new Map<K, V>();
   #work = 0;
+  /** When that work began. */
+  #since = 0;
   #skipped = 0;
   #scheduled = false;
   #closed = false;
@@ -140,9 +145,13 @@ export class FrameBatcher<K, V> {
     this.#pending.delete(key);
   }
 
-  /** Runs work that counts towards the next frame, such as decoding. */
+  /**
+   * Runs work that counts towards the next frame, such as decoding. Where frames are further apart
+   * than those of a screen, as in the background, it counts for the part of one such frame.
+   */
   counted<T>(work: () => T): T {
     const started = this.#now();
+    if (this.#work === 0) this.#since = started;
     try {
       return work();
     } finally {
@@ -171,9 +180,9 @@ export class FrameBatcher<K, V> {
       this.#show(level);
     } else {
       this.#skipped += 1;
-      this.#work = 0;
       this.#ladder.passed(this.#now());
     }
+    this.#work = 0;
     if (this.#pending.size > 0) this.#wake();
   }
 
@@ -186,8 +195,7 @@ export class FrameBatcher<K, V> {
       this.#options.onFrame(changed, { degrade, trimmed });
     } finally {
       const ended = this.#now();
-      const took = ended - started + this.#work;
-      this.#work = 0;
+      const took = ended - started + this.#work * Math.min(1, FRAME_MS / (started - this.#since));
       this.#times.add(took);
       this.#ladder.measured(took, ended);
     }

@@ -96,7 +96,9 @@ test('a gap asks for one snapshot, however many ticks come meanwhile', async () 
   };
   const { browser, book, send } = await bench(['g00'], { g00: answer });
   assert.equal(browser.gateway.calls.length, 1);
+  await send('xy.md.tick.g00', ticks('g00', 11, 1));
   next = 20;
+  await send('xy.md.tick.g00', ticks('g00', 11, 1));
   await send('xy.md.tick.g00', ticks('g00', 14, 1));
   await send('xy.md.tick.g00', ticks('g00', 15, 1));
   await send('xy.md.tick.g00', ticks('g00', 16, 1));
@@ -156,6 +158,24 @@ test('symbols beyond the limit are left out', async () => {
   const { browser, book } = await bench(['g00', 'g01'], answers, { maxSymbols: 1 });
   await browser.clock.advance(250);
   assert.deepEqual([book.quotes.size, book.stats.get().invalid], [1, 1]);
+});
+
+test('a tab that comes later is shown what is there, and nothing counts as missing', async () => {
+  let next = 1;
+  const { browser, send } = await bench(['g00'], { g00: () => snapshot('g00', next, next) });
+  await send('xy.md.snapshot.g00', snapshot('g00', 2, 2));
+  await send('xy.md.tick.g00', ticks('g00', 3, 3));
+  next = 4;
+  const later = market(browser.tab('b').client, {
+    groups: ['g00'],
+    world: { clock: browser.clock, random: () => 0.5, schedule: () => {}, frameNow: () => 0 },
+  });
+  await settle();
+  await send('xy.md.tick.g00', ticks('g00', 5, 5));
+  await browser.clock.advance(300);
+  const { gaps, seqs } = later.stats.get();
+  assert.deepEqual([gaps, seqs], [0, { g00: 5 }]);
+  assert.equal(later.quotes.get('S000')?.last, 5);
 });
 
 test('ages are those of the last snapshot and batch', async () => {

@@ -71,12 +71,24 @@ test('a gap is counted once, holds the book, and is closed by a snapshot', () =>
   const { stitcher, quotes } = stitched();
   stitcher.ticks(truth.ticks([['A', 1, 1]]));
   stitcher.snapshot(truth.snapshot());
+  stitcher.ticks(truth.ticks([['A', 2, 1]]));
+  truth.ticks([['A', 3, 1]]);
+  stitcher.ticks(truth.ticks([['A', 4, 1]]));
+  stitcher.ticks(truth.ticks([['A', 5, 1]]));
+  assert.deepEqual([stitcher.gaps, stitcher.wantsSnapshot, quotes.get('A')?.last], [1, true, 2]);
+  stitcher.snapshot(truth.snapshot());
+  assert.deepEqual([stitcher.gaps, stitcher.wantsSnapshot, quotes.get('A')?.volume], [1, false, 5]);
+});
+
+test('a first snapshot that is too old for the ticks is no gap, but asks for another', () => {
+  const truth = new Truth();
+  const { stitcher } = stitched();
+  truth.ticks([['A', 1, 1]]);
+  const old = truth.snapshot();
   truth.ticks([['A', 2, 1]]);
   stitcher.ticks(truth.ticks([['A', 3, 1]]));
-  stitcher.ticks(truth.ticks([['A', 4, 1]]));
-  assert.deepEqual([stitcher.gaps, stitcher.wantsSnapshot, quotes.get('A')?.last], [1, true, 1]);
-  stitcher.snapshot(truth.snapshot());
-  assert.deepEqual([stitcher.gaps, stitcher.wantsSnapshot, quotes.get('A')?.volume], [1, false, 4]);
+  stitcher.snapshot(old);
+  assert.deepEqual([stitcher.gaps, stitcher.wantsSnapshot], [0, true]);
 });
 
 test('a snapshot that ticks have overtaken changes nothing', () => {

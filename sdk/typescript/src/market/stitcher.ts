@@ -57,6 +57,8 @@ export class Stitcher {
   #seen: { seq: number; tsMs: number } | null = null;
   #buffer = new Map<number, Ticks>();
   #wanting = true;
+  /** Whether a batch of ticks was heard that a snapshot contains or that follows one. */
+  #joined = false;
   #gaps = 0;
 
   constructor(group: string, book: Book) {
@@ -81,7 +83,7 @@ export class Stitcher {
   ticks(batch: Ticks): void {
     if (this.#isNewLife(batch)) this.#reset();
     this.#see(batch);
-    if (this.#seq !== null && batch.seq <= this.#seq) return;
+    if (this.#seq !== null && batch.seq <= this.#seq) return void (this.#joined = true);
     this.#buffer.set(batch.seq, batch);
     this.#drain();
     if (this.#buffer.size <= BUFFER) return;
@@ -96,7 +98,7 @@ export class Stitcher {
     this.#replace(state.quotes);
     this.#seq = state.seq;
     this.#wanting = false;
-    for (const seq of [...this.#buffer.keys()]) if (seq <= state.seq) this.#buffer.delete(seq);
+    for (const seq of [...this.#buffer.keys()]) if (seq <= state.seq) this.#joined = this.#buffer.delete(seq);
     this.#drain();
   }
 
@@ -124,8 +126,10 @@ export class Stitcher {
   #reset(): void {
     this.#seq = null;
     this.#seen = null;
+    this.#joined = false;
     this.#buffer.clear();
     this.#wanting = true;
+    this.#joined = false;
   }
 
   /** Applies what follows without a gap. */
@@ -134,10 +138,12 @@ export class Stitcher {
     for (let next = this.#buffer.get(this.#seq + 1); next !== undefined; next = this.#buffer.get(this.#seq + 1)) {
       this.#buffer.delete(next.seq);
       this.#seq = next.seq;
+      this.#joined = true;
       for (const tick of next.ticks) this.#apply(tick);
     }
     if (this.#buffer.size === 0 || this.#wanting) return;
-    this.#gaps += 1;
+    // A first snapshot that is older than the first batch, as a tab gets it that comes later, is no loss.
+    if (this.#joined) this.#gaps += 1;
     this.#wanting = true;
   }
 
