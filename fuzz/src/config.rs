@@ -1,6 +1,7 @@
 //! The configuration file.
 
 use gateway::config::{Config, Place};
+use gateway::flags::State;
 use gateway::route_json;
 
 /// Any text is accepted or refused with places inside it, and what is accepted can be printed
@@ -55,4 +56,19 @@ pub fn route_json(data: &[u8]) {
     {
         assert!(!refusal.to_string().is_empty(), "a refusal says why");
     }
+}
+
+/// Flags as a file or the bus keeps them. What is read is written back alike, and can be
+/// told to clients.
+pub fn kept_flags(data: &[u8]) {
+    let Ok(state) = State::parse(data) else {
+        return;
+    };
+    assert_eq!(State::parse(&state.written()), Ok(state.clone()));
+    let on = state
+        .flags
+        .iter()
+        .filter(|(name, flag)| flag.is_on(name, "anybody"));
+    assert!(on.count() <= state.flags.len());
+    assert!(!state.to_message().is_empty() || state.version == 0);
 }

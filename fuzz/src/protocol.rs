@@ -5,6 +5,8 @@ use protocol::channel::{Channel, escape, unescape};
 use protocol::codec::{Encoding, commands, encode_command, join};
 use protocol::message::Command;
 use protocol::subject::{Pattern, Subject};
+use protocol::template::Template;
+use serde_json::Value;
 
 /// A JSON frame of a client. All it says can be said in Protobuf.
 pub fn json_commands(data: &[u8]) {
@@ -51,6 +53,31 @@ pub fn subject_patterns(data: &[u8]) {
     if !pattern.contains('%') {
         let subject = Channel::new(name).to_subject();
         assert_eq!(parsed.covers(&subject), covered, "{pattern:?} {subject:?}");
+    }
+}
+
+/// A template, a line end, and the data of a call. Whatever a caller fills in, it stays in
+/// the tokens that were left open.
+pub fn call_template(data: &[u8]) {
+    let mut lines = data.splitn(2, |byte| *byte == b'\n');
+    let (Some(Ok(text)), Some(values)) = (lines.next().map(std::str::from_utf8), lines.next())
+    else {
+        return;
+    };
+    let Ok(template) = Template::new(text) else {
+        return;
+    };
+    let Ok(Value::Object(values)) = serde_json::from_slice(values) else {
+        return;
+    };
+    let Ok(filled) = template.fill(&values) else {
+        assert!(template.holes().next().is_some(), "{text:?} has no hole");
+        return;
+    };
+    assert!(Subject::new(&filled).is_ok(), "{text:?} became {filled:?}");
+    assert_eq!(text.split('.').count(), filled.split('.').count());
+    for (wanted, token) in text.split('.').zip(filled.split('.')) {
+        assert!(wanted == token || wanted.starts_with('{'), "{filled:?}");
     }
 }
 

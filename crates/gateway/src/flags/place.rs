@@ -28,22 +28,10 @@ pub(super) fn read(path: &PathBuf) -> Result<State, String> {
         Err(error) => return Err(error.to_string()),
     }
     let content = std::fs::read(path).map_err(|error| error.to_string())?;
-    parse(&content)
-}
-
-/// Reads flags as they are kept.
-pub(super) fn parse(content: &[u8]) -> Result<State, String> {
-    let state: State = serde_json::from_slice(content).map_err(|error| error.to_string())?;
-    state.check().map_err(|error| error.to_string())?;
-    Ok(state)
-}
-
-/// Flags as they are kept.
-pub(super) fn written(state: &State) -> Vec<u8> {
-    serde_json::to_vec(state).expect("flags are plain data with text keys")
+    State::parse(&content)
 }
 
 /// Replaces the file; it is the old or the new one whatever happens in between.
 pub(super) fn replace(path: &std::path::Path, state: &State) -> io::Result<()> {
-    auth::durable::replace(path, &written(state))
+    auth::durable::replace(path, &state.written())
 }

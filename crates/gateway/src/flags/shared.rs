@@ -7,7 +7,6 @@ use bytes::Bytes;
 use tracing::warn;
 
 use super::keeper::Outcome;
-use super::place::{parse, written};
 use super::state::State;
 
 /// Below this key of the bus, and what lies there.
@@ -52,14 +51,14 @@ impl Shared {
             return Ok(None);
         };
         self.revision = found.revision;
-        found.value.map(|value| parse(&value)).transpose()
+        found.value.map(|value| State::parse(&value)).transpose()
     }
 
     /// Keeps flags, unless others have been kept since we looked.
     pub(super) async fn keep(&mut self, state: &State) -> Result<Outcome, String> {
         let keep = Keep {
             key: KEY.to_owned(),
-            value: Some(Bytes::from(written(state))),
+            value: Some(Bytes::from(state.written())),
             ttl: None,
             after: Some(self.revision),
         };
@@ -101,7 +100,7 @@ impl Shared {
             return None;
         }
         self.revision = kept.revision;
-        match kept.value.map(|value| parse(&value))? {
+        match kept.value.map(|value| State::parse(&value))? {
             Ok(state) => Some(News::State(state)),
             Err(problem) => Some(News::Wrong(problem)),
         }

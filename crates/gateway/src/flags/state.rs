@@ -152,8 +152,24 @@ impl State {
         state.check().map(|()| state)
     }
 
+    /// Reads flags as they are kept.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong, if it was not written by [`State::written`].
+    pub fn parse(content: &[u8]) -> Result<Self, String> {
+        let state: Self = serde_json::from_slice(content).map_err(|error| error.to_string())?;
+        state.check().map_err(|error| error.to_string())?;
+        Ok(state)
+    }
+
+    /// Flags as they are kept: JSON.
+    pub fn written(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("flags are plain data with text keys")
+    }
+
     /// Whether this is what was kept by us or by another gateway.
-    pub(super) fn check(&self) -> Result<(), FlagError> {
+    fn check(&self) -> Result<(), FlagError> {
         if self.flags.len() > FLAGS_MAX {
             return Err(FlagError::TooMany);
         }
