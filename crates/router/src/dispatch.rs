@@ -7,7 +7,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bus::{
-    Answer, Bus, BusError, HistoryLimit, HistoryPolicy, HistoryQuery, Message, Now, Publish, SinkId,
+    Answer, Bus, BusError, HistoryLimit, HistoryPolicy, HistoryQuery, Message, Now, Position,
+    Publish, SinkId,
 };
 use hashbrown::HashMap;
 use protocol::channel::Channel;
@@ -134,7 +135,7 @@ impl Router {
         found: Found,
     ) -> (Result<Subscribed, ErrorCode>, Vec<Arc<Message>>) {
         let held = self.held.remove(&who.slot);
-        let held = held.map_or_else(Vec::new, |held| held.messages);
+        let mut held = held.map_or_else(Vec::new, |held| held.messages);
         let found = match found {
             Ok(found) => found,
             Err(error) => {
@@ -153,6 +154,9 @@ impl Router {
         };
         if ask.positioned {
             self.fanout.set_position(&ask.channel, who.slot, found.top);
+        } else if ask.recover.is_some() {
+            // Nobody counts here, and what lies before the latest must not come after it.
+            held.retain(|message| !is_up_to(message, found.top));
         }
         let subscribed = Subscribed {
             top: Some(found.top.into()),
@@ -184,6 +188,11 @@ impl Router {
                 .frames;
         }
         delivered
+    }
+
+    /// Whether a session waits for [`Router::settle`]; one that was abandoned does not.
+    pub fn awaits(&self, slot: u32) -> bool {
+        self.held.contains_key(&slot)
     }
 
     /// Forgets a session that has ended while the bus was asked for it.
@@ -368,6 +377,12 @@ fn read_of(ask: &SubscribeAsk, options: &ChannelOptions) -> Option<(HistoryPolic
         },
     };
     Some((policy, query))
+}
+
+/// Whether a message lies before the top of its stream, or is it.
+fn is_up_to(message: &Message, top: Position) -> bool {
+    let position = message.publication().and_then(|one| one.position);
+    position.is_some_and(|at| at.epoch == top.epoch && at.offset <= top.offset)
 }
 
 fn publications(messages: &[Arc<Message>]) -> Vec<protocol::message::Publication> {

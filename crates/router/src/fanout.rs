@@ -5,6 +5,8 @@
 //! asked for positions gets each offset once and in order; anything else is
 //! reported as a gap and never papered over.
 
+mod tree;
+
 use std::sync::Arc;
 
 use bus::{Epoch, Kind, Message, Position};
@@ -15,6 +17,7 @@ use protocol::subject::Pattern;
 use websocket::Deflater;
 
 use crate::frame::{Flavor, Frame, WrapError};
+use tree::Tree;
 
 /// One subscriber in a channel's table.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +55,10 @@ type Table = HashMap<u32, Entry>;
 pub(crate) struct Fanout {
     channels: HashMap<Channel, Table>,
     patterns: HashMap<Channel, (Pattern, Table)>,
+    /// The same patterns, to be found by what they cover.
+    tree: Tree,
+    /// Those that cover the message being spread.
+    covering: Vec<Channel>,
     scratch: Vec<u8>,
     /// Subscribers that would have got the last message, had the bus answered them.
     waiting: Vec<u32>,
@@ -80,6 +87,9 @@ impl Fanout {
             .or_insert_with(|| (pattern.clone(), Table::default()));
         let is_first = table.is_empty();
         table.insert(slot, entry);
+        if is_first {
+            self.tree.insert(channel);
+        }
         is_first
     }
 
@@ -114,6 +124,7 @@ impl Fanout {
             return None;
         }
         let (pattern, _) = self.patterns.remove(channel.as_str())?;
+        self.tree.remove(channel);
         give_back(&mut self.patterns);
         Some(pattern)
     }
@@ -182,19 +193,26 @@ impl Fanout {
         if matches!(message.kind, Kind::Join(_) | Kind::Leave(_) | Kind::Top(_)) {
             return delivered;
         }
-        for (name, (pattern, table)) in &mut self.patterns {
-            if pattern.covers_text(channel) && is_within_wildcard(name, channel) {
-                // The push names the pattern, so that it is another frame.
-                frames.made.clear();
-                for (&slot, entry) in table.iter_mut() {
-                    hand_out(&mut frames, name, slot, entry, receiver, &mut delivered);
-                }
+        if self.patterns.is_empty() {
+            return delivered;
+        }
+        self.tree.covering(channel, &mut self.covering);
+        for name in self.covering.drain(..) {
+            let table = self.patterns.get_mut(name.as_str());
+            let Some((_, table)) = table.filter(|_| is_within_wildcard(&name, channel)) else {
+                continue;
+            };
+            // The push names the pattern, so that it is another frame.
+            frames.made.clear();
+            for (&slot, entry) in table.iter_mut() {
+                hand_out(&mut frames, &name, slot, entry, receiver, &mut delivered);
             }
         }
         delivered
     }
 
-    /// Hands a message to one subscriber, if it is one still.
+    /// Hands a message that was held back to one subscriber, if it is one still: not to one
+    /// that has left meanwhile and waits to be subscribed anew.
     pub(crate) fn deliver_to(
         &mut self,
         slot: u32,
@@ -219,7 +237,8 @@ impl Fanout {
         } else {
             self.channels.get_mut(channel.as_str())
         };
-        if let Some(entry) = table.and_then(|table| table.get_mut(&slot)) {
+        let entry = table.and_then(|table| table.get_mut(&slot));
+        if let Some(entry) = entry.filter(|entry| !entry.waits) {
             hand_out(&mut frames, channel, slot, entry, receiver, &mut delivered);
         }
         delivered

@@ -108,10 +108,11 @@ impl Worker {
 
     /// The bus has answered a session that subscribes.
     pub(super) fn entered(&mut self, key: Key, ask: &SubscribeAsk, found: Found) {
-        if !self.connections.holds(key) {
+        let slot = key.slot;
+        // A connection that closes is there still, but has left all its channels.
+        if !self.connections.holds(key) || !self.router.awaits(slot) {
             return self.router.undo(ask);
         }
-        let slot = key.slot;
         self.guarded(slot, |worker| {
             let Some(who) = worker.subscriber(slot) else {
                 return;

@@ -22,7 +22,8 @@ use protocol::claims::ConnectionClaims;
 use protocol::code::Disconnect;
 use protocol::codec::Encoding;
 use protocol::dialect::Dialect;
-use protocol::session::{Operation, Settings, Transport};
+use protocol::message::ClientInfo;
+use protocol::session::{Operation, Settings, SubscribeAsk, Transport};
 use protocol::settings::{ChannelOptions, ChannelSettings, ClientSettings, Namespaces};
 use router::{Flavor, Framing};
 use tokio::runtime::Runtime;
@@ -199,6 +200,39 @@ fn whoever_was_revoked_before_connecting_stays_out() {
         (opcode, &payload[..2]),
         (CLOSE, &3500_u16.to_be_bytes()[..])
     );
+}
+
+#[test]
+fn a_bus_that_answers_a_closing_connection_leaves_nobody_present() {
+    let bench = Bench::start();
+    let mut client = bench.connect("ann");
+    let disconnect = Operation::Disconnect(Disconnect::FORCE_DISCONNECT);
+    bench.fleet.operate("ann", &Select::default(), &disconnect);
+    let (opcode, _) = client.frame().expect("a close frame");
+    assert_eq!(opcode, CLOSE);
+    // The client has not closed its side, so the connection is there still.
+    let channel = Channel::new("news");
+    let info = Arc::new(ClientInfo {
+        client: "c".to_owned(),
+        ..ClientInfo::default()
+    });
+    bench.bus.presence_add(&channel, Arc::clone(&info)).unwrap();
+    let ask = SubscribeAsk {
+        channel: channel.clone(),
+        wildcard: false,
+        positioned: false,
+        join_leave_pushes: false,
+        presence: Some(info),
+        recover: None,
+        options: Arc::default(),
+        recovery_max: 0,
+    };
+    bench.on_worker(move |worker| {
+        let (slot, _) = worker.connections.iter().next().unwrap();
+        let key = worker.connections.key(slot).unwrap();
+        worker.entered(key, &ask, Ok(None));
+    });
+    assert!(bench.bus.presence(&channel).is_empty());
 }
 
 #[test]

@@ -534,12 +534,87 @@ fn what_comes_before_the_bus_has_answered_is_held_back_and_told_once() {
 }
 
 #[test]
+fn whoever_subscribes_anew_gets_nothing_that_was_held_back_before_nor_of_others() {
+    let mut node = Node::new();
+    let secret = ask("secret", &plain());
+    let ask = ask("news", &plain());
+    let who = Subscriber {
+        slot: 7,
+        client: ClientId(7),
+        flavor: FLAVOR,
+    };
+    let wait = |node: &mut Node| {
+        node.subscribe(7, &ask).unwrap();
+        node.router.fanout.set_waiting(&ask.channel, false, 7, true);
+        node.router.held.insert(7, Held::new(&ask));
+    };
+    node.subscribe(1, &secret).unwrap();
+    wait(&mut node);
+    node.publish("news", &plain());
+    assert!(node.heard().is_empty());
+    let (_, held) = node.router.settle(who, &ask, Ok(None));
+    assert_eq!(held.len(), 1);
+    // The client has sent more: to leave, and to come again. A bus elsewhere is asked anew.
+    node.router.leave_channel(&ask.channel, 7);
+    wait(&mut node);
+    let mut recorder = Recorder::default();
+    node.router.release(7, &ask, &held, &mut recorder);
+    assert!(recorder.0.is_empty(), "{:?}", recorder.0);
+    node.publish("secret", &plain());
+    assert_eq!(node.heard(), ["1 secret"]);
+    let (_, held) = node.router.settle(who, &ask, Ok(None));
+    assert!(held.is_empty(), "{held:?}");
+}
+
+#[test]
+fn nothing_older_comes_after_the_latest_that_the_answer_tells() {
+    let mut node = Node::new();
+    let options = history(10);
+    let ask = SubscribeAsk {
+        recover: Some(Recover {
+            since: StreamPosition::default(),
+            mode: RecoveryMode::Cache,
+        }),
+        ..ask("news", &options)
+    };
+    let who = Subscriber {
+        slot: 7,
+        client: ClientId(7),
+        flavor: FLAVOR,
+    };
+    node.subscribe(7, &ask).unwrap();
+    node.router.fanout.set_waiting(&ask.channel, false, 7, true);
+    node.router.held.insert(7, Held::new(&ask));
+    for _ in 0..2 {
+        node.publish("news", &options);
+    }
+    let query = bus::HistoryQuery {
+        since: None,
+        limit: bus::HistoryLimit::AtMost(1),
+        reverse: true,
+    };
+    let policy = super::policy(&options.options).unwrap();
+    let found = node
+        .bus
+        .history(node.now, &ask.channel, &policy, query)
+        .map(Some);
+    node.publish("news", &options);
+    assert!(node.heard().is_empty());
+    let (answer, held) = node.router.settle(who, &ask, found);
+    assert_eq!(answer.unwrap().publications[0].offset, 2);
+    let offset = |message: &Arc<Message>| message.publication()?.position.map(|at| at.offset);
+    assert_eq!(held.iter().map(offset).collect::<Vec<_>>(), [Some(3)]);
+}
+
+#[test]
 fn a_session_that_ends_before_the_bus_has_answered_leaves_nothing() {
     let mut node = Node::new();
     let ask = ask("news", &plain());
     node.subscribe(7, &ask).unwrap();
     node.router.held.insert(7, Held::new(&ask));
+    assert!(node.router.awaits(7));
     node.router.abandon(7);
+    assert!(!node.router.awaits(7));
     assert_eq!(node.bus.stats().subscriptions, 0);
     assert!(node.router.held.is_empty());
 }
