@@ -63,6 +63,10 @@ impl Session {
         channel: &str,
         options: &ChannelOptions,
     ) -> bool {
+        let has_own_subjects = self.dialect.profile().has_own_subjects;
+        if has_own_subjects && !cx.settings.live_subjects.allow(channel) {
+            return false;
+        }
         if options.relay {
             return self.owns(channel);
         }
@@ -75,11 +79,9 @@ impl Session {
                 && !user.is_empty()
                 && users.split(',').any(|listed| listed == user);
         }
-        if self.dialect.profile().has_own_subjects {
-            return cx.settings.live_subjects.allow(channel);
-        }
-        options.allow_subscribe_for_client
-            && (!self.user().is_empty() || options.allow_subscribe_for_anonymous)
+        has_own_subjects
+            || options.allow_subscribe_for_client
+                && (!self.user().is_empty() || options.allow_subscribe_for_anonymous)
     }
 
     /// Whether the client may publish, read history or read presence.

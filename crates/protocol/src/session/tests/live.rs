@@ -77,12 +77,15 @@ fn the_list_decides_and_namespaces_do_not() {
             "a",
             ">",
             "open:a",
+            "users:#alice",
         ],
     );
     let refused = Some(103);
     assert_eq!(
         outcomes,
-        [None, None, None, None, refused, refused, refused, refused]
+        [
+            None, None, None, None, refused, refused, refused, refused, refused
+        ]
     );
 }
 
