@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{
-    Bus, MemoryBus, MemoryConfig, NatsBus, NatsBusConfig, NatsConnection, StreamConfig,
-    StreamStorage,
+    Bus, MemoryBus, MemoryConfig, NatsBus, NatsBusConfig, NatsBusError, NatsConnection,
+    StreamConfig, StreamStorage,
 };
 use edge::live::BusHealth;
 use lifecycle::Tasks;
@@ -15,11 +15,20 @@ use tracing::info;
 use super::{AssemblyError, chain};
 use crate::config::{self, BusKind, Config};
 
-/// Opens it. One over NATS is connected, and has its streams, when this returns. `role` is
-/// shown in the server's monitoring.
+/// Who uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A gateway: channels with a history, presence, state of the cluster.
+    Gateway,
+    /// The aggregator alone: it publishes subjects of others and answers requests, and its
+    /// credentials need not allow more.
+    Market,
+}
+
+/// Opens it. One over NATS is connected, and has its streams, when this returns.
 pub(super) async fn open(
     config: &Config,
-    role: &str,
+    role: Role,
     node: &str,
     tasks: &Tasks,
 ) -> Result<Bus, AssemblyError> {
@@ -34,15 +43,51 @@ pub(super) async fn open(
         BusKind::Nats => {
             let nats = &config.bus.nats;
             let failed = |error: &dyn std::error::Error| AssemblyError::Bus(chain(error));
-            let settings = settings(nats, node, limits).map_err(|error| failed(&error))?;
+            let settings = settings(nats, role, node, limits).map_err(|error| failed(&error))?;
             info!(urls = nats.server.urls.join(", "), "connecting to nats");
-            let connection = nats
-                .server
-                .connection(&format!("tidegate {role} {node}"), nats.connect_within);
+            let connection = nats.server.connection(
+                &format!("tidegate {} {node}", role.as_str()),
+                nats.connect_within,
+            );
             let connection = NatsConnection::connect(&connection).await;
             let connection = connection.map_err(|error| failed(&error))?;
-            let bus = NatsBus::open(connection, &settings, tasks).await;
+            let bus = open_on(connection, &settings, nats.connect_within, tasks).await;
             Ok(Bus::Nats(bus.map_err(|error| failed(&error))?))
+        }
+    }
+}
+
+/// Who may not make the streams waits for whoever may, as long as for the server.
+async fn open_on(
+    connection: NatsConnection,
+    settings: &NatsBusConfig,
+    within: Duration,
+    tasks: &Tasks,
+) -> Result<Arc<NatsBus>, NatsBusError> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match NatsBus::open(connection.clone(), settings, tasks).await {
+            Err(NatsBusError::StreamAbsent { stream }) if waited < within => {
+                if waited.is_zero() {
+                    info!(stream, "waiting for a stream that somebody else is to make");
+                }
+                tokio::time::sleep(PAUSE).await;
+                waited += PAUSE;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Between two looks for a stream.
+const PAUSE: Duration = Duration::from_millis(250);
+
+impl Role {
+    /// As the server's monitoring shows it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Market => "market",
         }
     }
 }
@@ -71,6 +116,7 @@ pub(super) fn health(bus: &Bus) -> BusHealth {
 
 fn settings(
     nats: &config::NatsBus,
+    role: Role,
     node: &str,
     limits: MemoryConfig,
 ) -> Result<NatsBusConfig, SubjectError> {
@@ -100,6 +146,7 @@ fn settings(
         history_bytes_max: nats.history.max_bytes,
         history_storage: storage(nats.history.storage),
         linger: nats.linger,
+        keep: role == Role::Gateway,
         limits,
         ..NatsBusConfig::default()
     })

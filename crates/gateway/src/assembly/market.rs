@@ -77,7 +77,7 @@ pub(super) async fn serve(config: &Config) -> Result<(), AssemblyError> {
         warn!("bus.kind is memory: nobody hears an aggregator that has a bus of its own");
     }
     let (clock, tasks) = (Clock::start(), Tasks::new());
-    let bus = bus::open(config, "market", &live::random_id(), &tasks).await?;
+    let bus = bus::open(config, bus::Role::Market, &live::random_id(), &tasks).await?;
     let running = run(config, &bus, clock);
     let readiness = Readiness::default();
     let mut registry = Registry::default();
