@@ -12,7 +12,7 @@
 //! carries the position on.
 //!
 //! What must hold: of one channel the stored offsets rise by one and end at the top.
-//! [`read`] gives what follows the last place where that does not hold.
+//! [`Streams::read`] gives what follows the last place where that does not hold.
 
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};

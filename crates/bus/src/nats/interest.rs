@@ -7,7 +7,7 @@
 //!
 //! One task ([`pump`]) owns all subscriptions, so a channel costs no task. A subject may
 //! come by several of them: a channel's own reaches the channel's sinks, and of the
-//! patterns that cover it one is the pattern sinks' ([`Pump::is_first`]), so that nobody
+//! patterns that cover it one is the pattern sinks', so that nobody
 //! hears a message twice.
 //!
 //! **Lock order:** the table, then the bus in memory.
