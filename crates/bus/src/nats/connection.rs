@@ -367,8 +367,8 @@ fn is_final(kind: ConnectErrorKind) -> bool {
     }
 }
 
-/// Doubles from 100 ms to 8 s; half of each is chance, so that a fleet does not come back
-/// in step.
+/// Doubles from 100 ms to 2 s, since clients wait for as long after an outage; half of each
+/// is chance, so that a fleet does not come back in step.
 fn backoff(attempt: usize) -> Duration {
     let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
     let full = BACKOFF_MIN
@@ -383,7 +383,7 @@ fn backoff(attempt: usize) -> Duration {
 }
 
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(8);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// For TCP, TLS and the greetings of one server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
