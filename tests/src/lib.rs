@@ -13,6 +13,7 @@ pub mod config;
 pub mod drain;
 pub mod kill;
 pub mod live_client;
+pub mod live_data;
 pub mod openclaw;
 pub mod proxy;
 pub mod reload;

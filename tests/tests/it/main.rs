@@ -9,6 +9,7 @@ mod doors;
 mod drain;
 mod kill;
 mod live;
+mod live_data;
 mod live_dialect;
 mod operators;
 mod proxy;
