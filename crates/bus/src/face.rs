@@ -294,7 +294,8 @@ impl Bus {
     ///
     /// # Errors
     ///
-    /// [`BusError::Busy`], [`BusError::LimitExceeded`] if it is too large.
+    /// [`BusError::Busy`], [`BusError::LimitExceeded`] if it is too large, and
+    /// [`BusError::Unavailable`] while the bus is away: it is not told later.
     pub fn tell_all(&self, kind: &str, body: Bytes) -> Result<(), BusError> {
         match self {
             Self::Memory(_) => Ok(()),
@@ -323,7 +324,8 @@ impl Bus {
         }
     }
 
-    /// The state that is kept below a key (`a` has `a.b` below it, not itself).
+    /// The state that is kept below a key (`a` has `a.b` below it, not itself), and what was
+    /// forgotten there.
     pub fn kept(&self, below: &str) -> Answer<Result<Vec<Kept>, BusError>> {
         match self {
             Self::Memory(_) => Answer::Now(Ok(Vec::new())),

@@ -4,14 +4,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_nats::{HeaderMap, Subscriber};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
 use super::connection::NatsState;
 use super::names::Names;
+use super::outgoing::Outgoing;
 use super::store::{Put, Store, Stored, stored};
-use super::wire;
-use crate::{BusError, Keep, Kept, Word};
+use super::{NatsBus, wire};
+use crate::{Answer, BusError, Keep, Kept, Told, WatchKept, Word};
 
 /// What other gateways tell.
 #[derive(Debug)]
@@ -35,6 +37,71 @@ pub(crate) struct NatsKept {
 
 const KIND: &str = "Tidegate-Word";
 const OPERATION: &str = "KV-Operation";
+
+impl NatsBus {
+    pub(crate) fn tell_all(&self, kind: &str, body: Bytes) -> Result<(), BusError> {
+        // Said later, it would be done to those who have come back by then.
+        if !self.connection.is_connected() {
+            return Err(BusError::Unavailable);
+        }
+        self.queue.send(Outgoing {
+            subject: self.names.control(),
+            headers: Some(word_headers(&self.node, kind)),
+            payload: body,
+        })
+    }
+
+    pub(crate) fn told(self: &Arc<Self>) -> Answer<Result<Told, BusError>> {
+        let bus = Arc::clone(self);
+        Answer::Later(Box::pin(async move {
+            Ok(Told(Some(NatsTold {
+                messages: bus.listen(&bus.names.control(), None).await?,
+                node: bus.node.clone(),
+            })))
+        }))
+    }
+
+    pub(crate) fn keep(self: &Arc<Self>, keep: Keep) -> Answer<Result<u64, BusError>> {
+        if !self.keeps {
+            return Answer::Now(Err(BusError::Unavailable));
+        }
+        let bus = Arc::clone(self);
+        Answer::Later(Box::pin(async move {
+            self::keep(&bus.store, &bus.names, keep).await
+        }))
+    }
+
+    pub(crate) fn kept(self: &Arc<Self>, below: &str) -> Answer<Result<Vec<Kept>, BusError>> {
+        if !self.keeps {
+            return Answer::Now(Err(BusError::Unavailable));
+        }
+        let (bus, filter) = (Arc::clone(self), self.names.state_below(below));
+        Answer::Later(Box::pin(async move {
+            kept(&bus.store, &bus.names, &filter).await
+        }))
+    }
+
+    pub(crate) fn watch_kept(self: &Arc<Self>, below: &str) -> Answer<Result<WatchKept, BusError>> {
+        if !self.keeps {
+            return Answer::Now(Err(BusError::Unavailable));
+        }
+        let (bus, filter) = (Arc::clone(self), self.names.state_below(below));
+        Answer::Later(Box::pin(async move {
+            let changes = bus.listen(&bus.names.state_told(&filter), None).await?;
+            let mut state = bus.connection.state();
+            state.mark_unchanged();
+            Ok(WatchKept(Some(NatsKept {
+                changes,
+                state,
+                store: bus.store.clone(),
+                names: Arc::clone(&bus.names),
+                filter,
+                found: VecDeque::new(),
+                stale: true,
+            })))
+        }))
+    }
+}
 
 pub(super) fn word_headers(node: &str, kind: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();

@@ -165,3 +165,32 @@ fn is_name(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     !text.is_empty() && text.len() <= 64 && text.bytes().all(fits)
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::subject::Pattern;
+
+    use super::NatsBusConfig;
+
+    #[test]
+    fn settings_are_checked() {
+        let config = |change: fn(&mut NatsBusConfig)| {
+            let mut config = NatsBusConfig {
+                node: "a".to_owned(),
+                subjects: vec![Pattern::new("xy.>").unwrap()],
+                ..NatsBusConfig::default()
+            };
+            change(&mut config);
+            config.check().err().map(|error| error.to_string())
+        };
+        assert_eq!(config(|_| {}), None);
+        let refused = [
+            config(|config| config.prefix = "a.b".to_owned()),
+            config(|config| config.node.clear()),
+            config(|config| config.subjects.push(Pattern::new("*.md").unwrap())),
+            config(|config| config.subjects = vec![Pattern::new(">").unwrap()]),
+            config(|config| config.replicas = 0),
+        ];
+        assert!(refused.iter().all(Option::is_some), "{refused:?}");
+    }
+}

@@ -22,9 +22,10 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use protocol::channel::Channel;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tracing::warn;
 
-use super::store::{Put, Store, Stored};
+use super::store::{PATIENCE, Put, Store, Stored};
 use super::two_generations::TwoGenerations;
 use super::wire::{self, Mark, Version};
 use crate::{
@@ -66,7 +67,8 @@ impl Streams {
         }
     }
 
-    /// Publishes; calls for one channel take effect in their order.
+    /// Publishes; calls for one channel take effect in their order. Whoever has not had its
+    /// turn in time gives up.
     pub(super) fn publish(
         self: &Arc<Self>,
         now: Now,
@@ -80,14 +82,18 @@ impl Streams {
         // The place in the line is taken now, not when somebody first waits for the answer.
         let early = turn.as_mut().now_or_never();
         Answer::Later(Box::pin(async move {
-            let turn = match early {
-                Some(turn) => turn,
-                None => turn.await,
+            let publishing = async {
+                let turn = match early {
+                    Some(turn) => turn,
+                    None => turn.await,
+                };
+                let _turn = turn.map_err(|_| BusError::Unavailable)?;
+                streams
+                    .publish_in_turn(now, publish, policy, &subject, &line)
+                    .await
             };
-            let _turn = turn.map_err(|_| BusError::Unavailable)?;
-            streams
-                .publish_in_turn(now, publish, policy, &subject, &line)
-                .await
+            let published = timeout(PATIENCE, publishing).await;
+            published.unwrap_or(Err(BusError::Unavailable))
         }))
     }
 

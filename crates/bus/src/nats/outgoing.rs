@@ -46,6 +46,11 @@ impl Queue {
 
     /// Takes a message, or refuses it at once.
     pub(super) fn send(&self, outgoing: Outgoing) -> Result<(), BusError> {
+        self.room(outgoing).map(Room::send)
+    }
+
+    /// A place in the queue for a message that may yet be held back.
+    pub(super) fn room(&self, outgoing: Outgoing) -> Result<Room<'_>, BusError> {
         // What exceeds it is closed upon by the server.
         let headers = outgoing.headers.as_ref().map_or(0, |headers| {
             headers
@@ -62,12 +67,30 @@ impl Queue {
                 limit: "max_payload",
             });
         }
-        self.sender.try_send(outgoing).map_err(|_full| {
+        let place = self.sender.try_reserve().map_err(|_full| {
             add(&self.figures.refused, 1);
             BusError::Busy
         })?;
+        Ok(Room {
+            place,
+            outgoing,
+            figures: &self.figures,
+        })
+    }
+}
+
+/// A place in the queue, and what is to stand there.
+pub(super) struct Room<'a> {
+    place: mpsc::Permit<'a, Outgoing>,
+    outgoing: Outgoing,
+    figures: &'a Figures,
+}
+
+impl Room<'_> {
+    /// Sends it.
+    pub(super) fn send(self) {
+        self.place.send(self.outgoing);
         add(&self.figures.published, 1);
-        Ok(())
     }
 }
 
@@ -92,7 +115,9 @@ async fn write(client: Client, mut queue: mpsc::Receiver<Outgoing>, stopping: Ca
                 None => client.publish(subject, payload).await,
             }
         };
+        // What the connection has room for goes out, stopping or not.
         tokio::select! {
+            biased;
             sent = sending => if let Err(error) = sent {
                 warn!(%error, "message could not be sent");
             },

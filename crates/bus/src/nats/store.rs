@@ -5,6 +5,7 @@
 //! which it was made: whether something was stored is unknown then.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::client::{Request, RequestErrorKind};
@@ -27,6 +28,8 @@ pub(super) struct Store {
     connection: NatsConnection,
     clock: Clock,
     figures: Arc<Figures>,
+    /// Somebody asked for a stream that nobody has.
+    absent: Arc<AtomicBool>,
 }
 
 /// A message as a stream holds it.
@@ -72,7 +75,13 @@ impl Store {
             connection,
             clock,
             figures,
+            absent: Arc::default(),
         }
+    }
+
+    /// Whether a stream was found gone since this was asked last.
+    pub(super) fn was_absent(&self) -> bool {
+        self.absent.swap(false, Ordering::Relaxed)
     }
 
     /// Stores a message.
@@ -263,7 +272,10 @@ impl Store {
                         let left = wire::number(reply.headers.as_ref(), "Nats-Num-Pending");
                         return Ok((found, left.unwrap_or(pending)));
                     }
-                    Some(StatusCode::NO_RESPONDERS) => return Err(BusError::Unavailable),
+                    Some(StatusCode::NO_RESPONDERS) => {
+                        self.absent.store(true, Ordering::Relaxed);
+                        return Err(BusError::Unavailable);
+                    }
                     Some(status) => {
                         let why = reply.description.unwrap_or_default();
                         error!(stream, %status, why, "stream can't be read");
@@ -315,6 +327,7 @@ impl Store {
                 }),
                 RequestErrorKind::NoResponders => {
                     error!(subject, "nobody answers: no such stream, or no jetstream");
+                    self.absent.store(true, Ordering::Relaxed);
                     Err(BusError::Unavailable)
                 }
                 RequestErrorKind::TimedOut

@@ -1,5 +1,5 @@
-//! What is done twice a second: interests that ended, presence that is due, channels that
-//! may have missed something.
+//! What is done twice a second: interests that ended, presence that is due, streams that
+//! are gone, channels that may have missed something.
 //!
 //! A message that NATS lost, or that a receiver had no room for, shows by the next
 //! position. Where none follows, nobody would know; so the top of every channel with
@@ -31,7 +31,7 @@ pub(super) async fn run(bus: Arc<NatsBus>, stopping: CancellationToken) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_second = false;
-    let mut unprovided = false;
+    let mut lack = Lack::default();
     loop {
         tokio::select! {
             () = stopping.cancelled() => break,
@@ -56,15 +56,22 @@ pub(super) async fn run(bus: Arc<NatsBus>, stopping: CancellationToken) {
             add(&bus.figures.reconnects, 1);
             add(&bus.figures.resubscriptions, interests);
             add(&bus.figures.subscribed_lately, interests);
-            unprovided = true;
+            lack = Lack {
+                is_felt: true,
+                ..Lack::default()
+            };
         }
-        if unprovided && is_connected {
+        lack.is_felt |= bus.store.was_absent();
+        if is_connected && lack.is_felt && lack.due_ms <= now.mono_ms {
             // A cluster that comes up may not be ready for that; it is tried again.
-            unprovided = tokio::select! {
-                done = bus.provision_again() => !done,
+            let done = tokio::select! {
+                done = bus.provision_again() => done,
                 () = stopping.cancelled() => break,
             };
-            bus.presence.renew_all(now.mono_ms);
+            lack.tried(done, bus.now().mono_ms);
+            if done {
+                bus.presence.renew_all(now.mono_ms);
+            }
         }
         bus.interests.end_lingering(now.mono_ms);
         if !is_connected {
@@ -83,6 +90,24 @@ pub(super) async fn run(bus: Arc<NatsBus>, stopping: CancellationToken) {
             read = read => tops.extend(read),
             () = stopping.cancelled() => break,
         }
+    }
+}
+
+/// Streams that may be gone: with a server that restarted, or by somebody's hand.
+#[derive(Default)]
+struct Lack {
+    is_felt: bool,
+    /// When to look for them next; in milliseconds.
+    due_ms: u64,
+    failures: u32,
+}
+
+impl Lack {
+    /// They are there again, or will be looked for later, and later each time.
+    fn tried(&mut self, done: bool, now_ms: u64) {
+        self.is_felt = !done;
+        self.failures = if done { 0 } else { self.failures + 1 };
+        self.due_ms = now_ms + (LOOK_AGAIN_MS << self.failures.min(LOOKS_SLOWER));
     }
 }
 
@@ -115,5 +140,9 @@ const STORM: u64 = 100;
 
 /// After so long what was under way has come.
 const SETTLED_MS: u64 = 1_000;
+
+/// Between two looks for streams, doubled after each that failed but so many times.
+const LOOK_AGAIN_MS: u64 = 250;
+const LOOKS_SLOWER: u32 = 5;
 
 const READS_AT_ONCE: usize = 64;

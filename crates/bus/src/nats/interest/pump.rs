@@ -245,7 +245,9 @@ impl Pump {
 
     fn hand_out_ready(&self, listening: &mut Listening, most: usize) {
         for _ in 0..most {
-            let Some(Some(heard)) = listening.streams.next().now_or_never() else {
+            // Otherwise the runtime's budget would end it before what waits does.
+            let next = tokio::task::coop::unconstrained(listening.streams.next());
+            let Some(Some(heard)) = next.now_or_never() else {
                 break;
             };
             self.hand_out(listening, heard);
