@@ -43,6 +43,8 @@ pub struct Frame {
     pub channel: Channel,
     /// The channel it was published on, so that a queue can drop or conflate by channel.
     pub subject: Channel,
+    /// A hash of `subject`, so that a long queue is searched without looking at each frame.
+    pub subject_hash: u32,
     /// The bytes, framing included.
     pub bytes: Box<[u8]>,
 }
@@ -119,6 +121,16 @@ impl Framing {
 }
 
 impl Frame {
+    /// Bytes that are ready.
+    pub fn of(channel: &Channel, subject: &Channel, bytes: Vec<u8>) -> Self {
+        Self {
+            channel: channel.clone(),
+            subject: subject.clone(),
+            subject_hash: fnv(subject.as_bytes()),
+            bytes: bytes.into_boxed_slice(),
+        }
+    }
+
     /// Encodes what the bus delivered for the subscribers of `channel`, which is the
     /// message's own or a pattern that covers it.
     pub(crate) fn new(
@@ -169,11 +181,7 @@ impl Frame {
         flavor
             .framing
             .wrap(flavor.encoding, scratch, deflate, &mut bytes);
-        Ok(Self {
-            channel: channel.clone(),
-            subject: delivered.channel.clone(),
-            bytes: bytes.into_boxed_slice(),
-        })
+        Ok(Self::of(channel, &delivered.channel, bytes))
     }
 }
 
@@ -188,11 +196,7 @@ impl Frame {
     ) -> Self {
         let bus::Kind::Publication(publication) = &delivered.kind else {
             // They ask for nobody's coming and going.
-            return Self {
-                channel: channel.clone(),
-                subject: delivered.channel.clone(),
-                bytes: Box::default(),
-            };
+            return Self::of(channel, &delivered.channel, Vec::new());
         };
         let binary = serde_json::from_slice::<stratix::Message>(&publication.data)
             .ok()
@@ -208,11 +212,7 @@ impl Frame {
         };
         let mut bytes = Vec::with_capacity(payload.len() + 16);
         Framing::wrap_as(opcode, bits, payload, deflate, &mut bytes);
-        Self {
-            channel: channel.clone(),
-            subject: delivered.channel.clone(),
-            bytes: bytes.into_boxed_slice(),
-        }
+        Self::of(channel, &delivered.channel, bytes)
     }
 
     /// A payload as it is, in a binary frame, with its subject before it if asked for.
@@ -222,11 +222,7 @@ impl Frame {
         if let bus::Kind::Publication(publication) = &delivered.kind {
             raw_payload(envelope, &delivered.channel, &publication.data, &mut bytes);
         }
-        Self {
-            channel: channel.clone(),
-            subject: delivered.channel.clone(),
-            bytes: bytes.into_boxed_slice(),
-        }
+        Self::of(channel, &delivered.channel, bytes)
     }
 }
 
@@ -264,6 +260,13 @@ pub fn publication(publication: &Publication) -> message::Publication {
         }
     }
     told
+}
+
+/// FNV-1a. Whoever makes two subjects collide makes a search longer and no answer wrong.
+fn fnv(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash: u32, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 fn push_on(channel: &Channel) -> message::Push {

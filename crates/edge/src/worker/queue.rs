@@ -18,12 +18,20 @@ use router::Frame;
 pub(crate) struct SendQueue {
     control: Vec<u8>,
     control_written: usize,
-    data: VecDeque<Arc<Frame>>,
+    data: VecDeque<Waiting>,
     data_bytes: usize,
     /// Bytes of the first data frame that are written.
     front_written: usize,
     /// A publication waits that is neither to be dropped nor conflated.
     holds_strict: bool,
+}
+
+/// A publication that waits.
+#[derive(Debug)]
+struct Waiting {
+    /// That of the frame, where a search finds it without touching the frame.
+    subject_hash: u32,
+    frame: Arc<Frame>,
 }
 
 /// Emptied queues kept for the next connections, boxed as they lie in those.
@@ -110,7 +118,7 @@ impl SendQueue {
             SlowClientPolicy::Disconnect => Queued::Slow,
             SlowClientPolicy::DropOldest => self.make_room(frame, limit),
             SlowClientPolicy::Conflate => {
-                let dropped = self.remove_subject(&frame.subject);
+                let dropped = self.remove_subject(frame);
                 if self.bytes() + size <= limit || self.data.len() <= 1 {
                     self.append(frame);
                     return Queued::Conflated { dropped };
@@ -140,24 +148,50 @@ impl SendQueue {
     /// the oldest of its own subject goes first, then the oldest of all. Returns how many
     /// went.
     pub(crate) fn push_latest(&mut self, frame: &Arc<Frame>, count: usize, most: usize) -> usize {
-        let first = usize::from(self.front_written > 0);
+        let first = self.first_whole();
         let mut dropped = 0;
         while self.data.len() >= count || self.bytes() + frame.bytes.len() > most {
-            let mut waiting = self.data.iter().skip(first);
-            let own = waiting.position(|waiting| waiting.subject == frame.subject);
-            let Some(oldest) = self.data.remove(first + own.unwrap_or(0)) else {
+            let own = self.find_subject(frame, first);
+            if self.take_out(own.unwrap_or(first)).is_none() {
                 break;
-            };
-            self.data_bytes -= oldest.bytes.len();
+            }
             dropped += 1;
         }
         self.append(frame);
         dropped
     }
 
-    /// Takes away what waits of a subject, likewise.
-    fn remove_subject(&mut self, subject: &Channel) -> usize {
-        self.remove(|frame| frame.subject == *subject)
+    /// Takes away what waits of a frame's subject, likewise.
+    fn remove_subject(&mut self, frame: &Frame) -> usize {
+        let Some(own) = self.find_subject(frame, self.first_whole()) else {
+            return 0;
+        };
+        self.take_out(own);
+        // There are more only when the queue has just become too long.
+        match self.find_subject(frame, own) {
+            None => 1,
+            Some(_) => 1 + self.remove(|waiting| waiting.subject == frame.subject),
+        }
+    }
+
+    /// Where the next publication of a frame's subject waits, from `first` on.
+    fn find_subject(&self, frame: &Frame, first: usize) -> Option<usize> {
+        let mut waiting = self.data.iter().skip(first);
+        let own = waiting.position(|waiting| {
+            waiting.subject_hash == frame.subject_hash && waiting.frame.subject == frame.subject
+        });
+        own.map(|own| first + own)
+    }
+
+    /// The first that is not half written.
+    fn first_whole(&self) -> usize {
+        usize::from(self.front_written > 0)
+    }
+
+    fn take_out(&mut self, index: usize) -> Option<Arc<Frame>> {
+        let frame = self.data.remove(index)?.frame;
+        self.data_bytes -= frame.bytes.len();
+        Some(frame)
     }
 
     fn remove(&mut self, is_meant: impl Fn(&Frame) -> bool) -> usize {
@@ -165,11 +199,11 @@ impl SendQueue {
         let before = self.data.len();
         let mut index = 0;
         let mut removed_bytes = 0;
-        self.data.retain(|frame| {
-            let keep = (index == 0 && keep_front) || !is_meant(frame);
+        self.data.retain(|waiting| {
+            let keep = (index == 0 && keep_front) || !is_meant(&waiting.frame);
             index += 1;
             if !keep {
-                removed_bytes += frame.bytes.len();
+                removed_bytes += waiting.frame.bytes.len();
             }
             keep
         });
@@ -180,12 +214,9 @@ impl SendQueue {
     /// Drops the oldest publications until at most `count` wait, a frame that is half
     /// written excepted. Returns how many that were.
     pub(crate) fn drop_to(&mut self, count: usize) -> usize {
-        let first = usize::from(self.front_written > 0);
+        let first = self.first_whole();
         let mut dropped = 0;
-        while self.data.len() > count
-            && let Some(oldest) = self.data.remove(first)
-        {
-            self.data_bytes -= oldest.bytes.len();
+        while self.data.len() > count && self.take_out(first).is_some() {
             dropped += 1;
         }
         dropped
@@ -193,9 +224,9 @@ impl SendQueue {
 
     /// Drops the data lane, a frame that is half written excepted.
     pub(crate) fn clear_data(&mut self) {
-        let keep = usize::from(self.front_written > 0);
-        self.data.truncate(keep);
-        self.data_bytes = self.data.iter().map(|frame| frame.bytes.len()).sum();
+        self.data.truncate(self.first_whole());
+        let sizes = self.data.iter().map(|waiting| waiting.frame.bytes.len());
+        self.data_bytes = sizes.sum();
     }
 
     /// Appends what comes next to `out`, until that holds `most` bytes or more.
@@ -205,14 +236,14 @@ impl SendQueue {
         if self.front_written > 0
             && let Some(front) = data.next()
         {
-            out.extend_from_slice(&front.bytes[self.front_written..]);
+            out.extend_from_slice(&front.frame.bytes[self.front_written..]);
         }
         out.extend_from_slice(&self.control[self.control_written..]);
-        for frame in data {
+        for waiting in data {
             if out.len() >= most {
                 break;
             }
-            out.extend_from_slice(&frame.bytes);
+            out.extend_from_slice(&waiting.frame.bytes);
         }
     }
 
@@ -242,14 +273,17 @@ impl SendQueue {
 
     fn append(&mut self, frame: &Arc<Frame>) {
         self.data_bytes += frame.bytes.len();
-        self.data.push_back(Arc::clone(frame));
+        self.data.push_back(Waiting {
+            subject_hash: frame.subject_hash,
+            frame: Arc::clone(frame),
+        });
     }
 
     fn advance_front(&mut self, count: usize) -> usize {
         let Some(front) = self.data.front() else {
             return 0;
         };
-        let size = front.bytes.len();
+        let size = front.frame.bytes.len();
         let step = count.min(size - self.front_written);
         self.front_written += step;
         if self.front_written == size {
@@ -261,14 +295,13 @@ impl SendQueue {
     }
 
     fn make_room(&mut self, frame: &Arc<Frame>, limit: usize) -> Queued {
-        let first = usize::from(self.front_written > 0);
+        let first = self.first_whole();
         let mut channels: Vec<Channel> = Vec::new();
         let mut dropped = 0;
         while self.bytes() + frame.bytes.len() > limit {
-            let Some(oldest) = self.data.remove(first) else {
+            let Some(oldest) = self.take_out(first) else {
                 break;
             };
-            self.data_bytes -= oldest.bytes.len();
             dropped += 1;
             if !channels.contains(&oldest.channel) {
                 channels.push(oldest.channel.clone());
@@ -292,11 +325,8 @@ mod tests {
     use super::*;
 
     fn frame(channel: &str, size: usize, fill: u8) -> Arc<Frame> {
-        Arc::new(Frame {
-            channel: Channel::new(channel),
-            subject: Channel::new(channel),
-            bytes: vec![fill; size].into_boxed_slice(),
-        })
+        let channel = Channel::new(channel);
+        Arc::new(Frame::of(&channel, &channel, vec![fill; size]))
     }
 
     fn content(queue: &SendQueue) -> Vec<u8> {
@@ -375,6 +405,33 @@ mod tests {
         let kept = content(&queue);
         assert_eq!(kept[kept.len() - 1], 49);
         assert_eq!(kept[kept.len() - 31], 49);
+    }
+
+    #[test]
+    fn conflation_looks_at_the_subject_and_not_at_the_pattern_nor_at_a_hash() {
+        let pattern = Channel::new("xy.>");
+        let frame = |subject: &str, fill| {
+            let subject = Channel::new(subject);
+            let frame = Frame::of(&pattern, &subject, vec![fill; 10]);
+            Arc::new(Frame {
+                subject_hash: 7,
+                ..frame
+            })
+        };
+        let mut queue = SendQueue::default();
+        let mut push =
+            |subject, fill| queue.push_data(&frame(subject, fill), SlowClientPolicy::Conflate, 40);
+        for (subject, fill) in [("xy.a", 1), ("xy.b", 2), ("xy.a", 3), ("xy.c", 4)] {
+            assert_eq!(push(subject, fill), Queued::Waiting);
+        }
+        assert_eq!(push("xy.a", 5), Queued::Conflated { dropped: 2 });
+        assert_eq!(push("xy.b", 6), Queued::Waiting);
+        assert_eq!(push("xy.b", 7), Queued::Conflated { dropped: 2 });
+        let mut kept = content(&queue);
+        kept.dedup();
+        assert_eq!(kept, [4, 5, 7]);
+        assert_eq!(queue.bytes(), 30);
+        assert_eq!(queue.remove_channel(&pattern), 3);
     }
 
     #[test]

@@ -382,11 +382,12 @@ impl Worker {
                 ask.recover = ask
                     .recover
                     .take_if(|recover| recover.mode == RecoveryMode::Cache);
-                ask.join_leave_pushes = false;
                 SlowClientPolicy::Conflate
             }
             Some(Dialect::Centrifuge) | None => return,
         };
+        // Neither has words for comings and goings.
+        ask.join_leave_pushes = false;
         ask.positioned = false;
         ask.options = Arc::new(ResolvedOptions {
             options: ChannelOptions {
