@@ -159,10 +159,16 @@ struct Claims<'a> {
     channels: Option<Vec<String>>,
     #[serde(borrow)]
     subs: Option<Subs<'a>>,
+    #[serde(default, deserialize_with = "listed")]
     subjects: Option<Vec<String>>,
     channel: Option<String>,
     client: Option<String>,
     r#override: Option<RawOverrides>,
+}
+
+/// A list that limits somebody; `null` is no list and must not be read as no limit.
+fn listed<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<String>>, D::Error> {
+    Vec::deserialize(input).map(Some)
 }
 
 /// `subs`, in the token's order.

@@ -260,6 +260,7 @@ async fn subjects_are_patterns_and_nothing_else() {
     assert!(!found.subjects.unwrap().allow("a"));
     assert_eq!(connection(&checks, json!({})).await.unwrap().subjects, None);
     for malformed in [
+        json!(null),
         json!("xy.>"),
         json!([1]),
         json!([""]),
