@@ -88,7 +88,7 @@ impl Metrics {
         let set = |figure: &AtomicU64, value| figure.store(value, Ordering::Relaxed);
         set(&self.ticks_in, counts.ticks);
         set(&self.quotes_in, counts.quotes);
-        set(&self.gaps, counts.missing + dropped);
+        set(&self.gaps, counts.missing.saturating_add(dropped));
         set(&self.reordered, counts.reordered);
         for (figure, count) in self.refused.iter().zip(counts.refused) {
             set(figure, count);

@@ -201,7 +201,8 @@ impl Aggregator {
         let subject_hash = stable_hash(subject.as_bytes());
         // Another venue, or a stream that began anew, says nothing of the one before.
         if known.subject_hash == subject_hash && offset > known.offset {
-            self.counts.missing += offset - known.offset - 1;
+            let missing = &mut self.counts.missing;
+            *missing = missing.saturating_add(offset - known.offset - 1);
         }
         *known = Origin {
             subject_hash,

@@ -208,6 +208,12 @@ fn what_the_source_numbered_and_did_not_send_is_counted() {
     // Of another venue, and of a stream that began anew.
     assert_eq!(numbered("y", 100), 3);
     assert_eq!(numbered("y", 1), 3);
+    // A source may number as it likes.
+    for _ in 0..3 {
+        numbered("y", u64::MAX);
+        numbered("y", 0);
+    }
+    assert_eq!(numbered("y", u64::MAX), u64::MAX);
 }
 
 #[test]
