@@ -10,9 +10,12 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use api::Message as _;
 use api::xy::md::v1::{SnapshotBatch, TickBatch};
-use testkit::Gateway;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
 use testkit::certificate::Certificate;
 use testkit::services::{Accounts, Nats, NatsOptions, Permissions};
+use testkit::{Client, Gateway};
 
 use crate::config::config;
 use market::Market;
@@ -22,6 +25,12 @@ use market::Market;
 pub struct Scene {
     /// The server; tests restart and reconfigure it.
     pub nats: Nats,
+    equipment: Equipment,
+}
+
+/// What somebody needs who may use the server.
+#[derive(Debug)]
+pub struct Equipment {
     accounts: Accounts,
     certificate: Certificate,
 }
@@ -29,6 +38,47 @@ pub struct Scene {
 impl Scene {
     /// Starts the server: JetStream, accounts, TLS.
     pub fn start() -> anyhow::Result<Self> {
+        let (equipment, nats) = Equipment::with_server()?;
+        Ok(Self { nats, equipment })
+    }
+
+    /// Starts a gateway with the credentials of one. `extra` holds further top-level keys,
+    /// and before them, at two spaces, such of `live`.
+    pub fn gateway(&self, extra: &str) -> anyhow::Result<Gateway> {
+        let text = self.gateway_config(extra);
+        Gateway::start_with(&text, |folder| self.equipment.gateway(folder))
+    }
+
+    /// Starts a gateway with these credentials.
+    pub fn gateway_with(&self, extra: &str, credentials: &str) -> anyhow::Result<Gateway> {
+        let text = self.gateway_config(extra);
+        Gateway::start_with(&text, |folder| self.equipment.put(folder, credentials))
+    }
+
+    /// Starts an aggregator with the credentials of one. `market` holds keys of that
+    /// section, at two spaces.
+    pub fn market(&self, market: &str) -> anyhow::Result<Market> {
+        let text = format!(
+            "data_dir: ./data\nlisteners:\n  admin: {{ address: \"127.0.0.1:0\" }}\n\
+             {}    # The gateways make the streams.\n    create: false\nmarket:\n{market}\n",
+            bus(&self.nats),
+        );
+        Market::start(&text, |folder| self.equipment.aggregator(folder))
+    }
+
+    /// What the server's configuration says about accounts.
+    pub fn accounts(&self) -> anyhow::Result<String> {
+        self.equipment.accounts.server_config()
+    }
+
+    fn gateway_config(&self, extra: &str) -> String {
+        config(&format!("{NAMESPACES}{}{SETTINGS}{extra}", bus(&self.nats)))
+    }
+}
+
+impl Equipment {
+    /// Starts a server with JetStream, accounts and TLS.
+    pub fn with_server() -> anyhow::Result<(Self, Nats)> {
         let accounts = Accounts::new();
         let certificate = Certificate::for_localhost()?;
         let nats = Nats::start(&NatsOptions {
@@ -37,54 +87,43 @@ impl Scene {
             more: accounts.server_config()?,
             ..NatsOptions::default()
         })?;
-        Ok(Self {
-            nats,
+        let equipment = Self {
             accounts,
             certificate,
-        })
+        };
+        Ok((equipment, nats))
     }
 
-    /// Starts a gateway with the credentials of one. `extra` holds further top-level keys,
-    /// and before them, at two spaces, such of `live`.
-    pub fn gateway(&self, extra: &str) -> anyhow::Result<Gateway> {
+    /// Puts what a gateway needs into its folder: `certificate.pem` and `nats.creds`.
+    pub fn gateway(&self, folder: &Path) -> anyhow::Result<()> {
         let permissions = Permissions::gateway("tidegate");
-        self.gateway_with(extra, &self.accounts.credentials("gateway", &permissions)?)
+        self.put(folder, &self.accounts.credentials("gateway", &permissions)?)
     }
 
-    /// Starts a gateway with these credentials.
-    pub fn gateway_with(&self, extra: &str, credentials: &str) -> anyhow::Result<Gateway> {
-        let text = self.gateway_config(extra);
-        Gateway::start_with(&text, |folder| self.equip(folder, credentials))
-    }
-
-    /// Starts an aggregator with the credentials of one. `market` holds keys of that
-    /// section, at two spaces.
-    pub fn market(&self, market: &str) -> anyhow::Result<Market> {
+    /// Puts what an aggregator needs into its folder, under the same names.
+    pub fn aggregator(&self, folder: &Path) -> anyhow::Result<()> {
         let permissions = Permissions::aggregator("tidegate");
-        let credentials = self.accounts.credentials("aggregator", &permissions)?;
-        let text = format!(
-            "data_dir: ./data\nlisteners:\n  admin: {{ address: \"127.0.0.1:0\" }}\n\
-             {}    # The gateways make the streams.\n    create: false\nmarket:\n{market}\n",
-            bus(&self.nats),
-        );
-        Market::start(&text, |folder| self.equip(folder, &credentials))
+        self.put(
+            folder,
+            &self.accounts.credentials("aggregator", &permissions)?,
+        )
     }
 
-    /// The configuration of a gateway.
-    pub fn gateway_config(&self, extra: &str) -> String {
-        config(&format!("{NAMESPACES}{}{SETTINGS}{extra}", bus(&self.nats)))
-    }
-
-    /// What the server's configuration says about accounts.
-    pub fn accounts(&self) -> anyhow::Result<String> {
-        self.accounts.server_config()
-    }
-
-    fn equip(&self, folder: &Path, credentials: &str) -> anyhow::Result<()> {
+    fn put(&self, folder: &Path, credentials: &str) -> anyhow::Result<()> {
         self.certificate.write(folder)?;
         std::fs::write(folder.join(CREDENTIALS), credentials)?;
         Ok(())
     }
+}
+
+/// Asks the aggregator for a snapshot of a group.
+pub fn on_demand(client: &mut Client, group: &str) -> anyhow::Result<SnapshotBatch> {
+    let ask = json!({ "method": "md.snapshot", "data": { "group": group } });
+    let answer = client.request("rpc", ask)?;
+    let text = answer["data"]["base64"]
+        .as_str()
+        .with_context(|| format!("no snapshot in {answer}"))?;
+    snapshot(&STANDARD.decode(text)?)
 }
 
 /// Credentials of a gateway that another operator has signed.

@@ -3,10 +3,8 @@
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use e2e::live_client::LiveClient;
-use e2e::live_data::{Scene, opened, snapshot, ticks};
+use e2e::live_data::{Scene, on_demand, opened, snapshot, ticks};
 use serde_json::{Value, json};
 use testkit::{Client, PATIENCE, token};
 
@@ -183,15 +181,6 @@ impl View {
             .map(|one| (one.symbol.clone(), one.volume))
             .collect())
     }
-}
-
-fn on_demand(client: &mut Client, group: &str) -> anyhow::Result<api::xy::md::v1::SnapshotBatch> {
-    let ask = json!({ "method": "md.snapshot", "data": { "group": group } });
-    let answer = client.request("rpc", ask)?;
-    let text = answer["data"]["base64"]
-        .as_str()
-        .with_context(|| format!("no snapshot in {answer}"))?;
-    snapshot(&STANDARD.decode(text)?)
 }
 
 /// Two groups, and something new in every batch.
