@@ -1,7 +1,7 @@
 import { type PointerEvent, useId, useState } from 'react';
 
 import { moment } from '../design/format';
-import { ceiling, path, SAMPLES_MAX } from './series';
+import { ceiling, path, span } from './series';
 
 export interface Line {
   name: string;
@@ -29,13 +29,14 @@ export function Chart({ title, lines, times, unit, least = 1, scale = 1, limit, 
   const [at, setAt] = useState<number>();
   const top = ceiling(lines.flatMap(({ values }) => values.map((value) => value / scale)), least / scale) * scale;
   const count = times.length;
+  const shown = span(count);
   const index = at === undefined ? count - 1 : at;
   const point = (event: PointerEvent<SVGSVGElement>) => {
     const box = event.currentTarget.getBoundingClientRect();
-    const place = Math.round(((event.clientX - box.left) / box.width) * (SAMPLES_MAX - 1)) - (SAMPLES_MAX - count);
+    const place = Math.round(((event.clientX - box.left) / box.width) * (shown - 1)) - (shown - count);
     setAt(count === 0 ? undefined : Math.max(0, Math.min(count - 1, place)));
   };
-  const x = WIDTH - (count - 1 - index) * (WIDTH / (SAMPLES_MAX - 1));
+  const x = WIDTH - (count - 1 - index) * (WIDTH / (shown - 1));
   const range = lines.map(({ name, values }) => `${name}: now ${unit(values.at(-1) ?? 0)}, at most ${unit(Math.max(0, ...values))}`);
   return (
     <figure className="chart" aria-labelledby={id}>
@@ -53,8 +54,8 @@ export function Chart({ title, lines, times, unit, least = 1, scale = 1, limit, 
         <line x1="0" x2={WIDTH} y1={HEIGHT / 2} y2={HEIGHT / 2} className="rule" />
         {limit !== undefined && limit <= top && <line x1="0" x2={WIDTH} y1={HEIGHT - (limit / top) * HEIGHT} y2={HEIGHT - (limit / top) * HEIGHT} className="limit" />}
         {lines.map(({ name, values, tone }) => {
-          const drawn = path(values, top, WIDTH, HEIGHT, SAMPLES_MAX);
-          const left = WIDTH - (values.length - 1) * (WIDTH / (SAMPLES_MAX - 1));
+          const drawn = path(values, top, WIDTH, HEIGHT, shown);
+          const left = WIDTH - (values.length - 1) * (WIDTH / (shown - 1));
           return (
             <g key={name} data-tone={tone ?? 'tide'}>
               {lines.length === 1 && values.length > 1 && <path d={`${drawn}L${WIDTH} ${HEIGHT}L${left.toFixed(1)} ${HEIGHT}Z`} className="area" />}
@@ -65,7 +66,7 @@ export function Chart({ title, lines, times, unit, least = 1, scale = 1, limit, 
         {at !== undefined && <line x1={x} x2={x} y1="0" y2={HEIGHT} className="cursor" />}
       </svg>
       <p className="axis">
-        <span>{at === undefined ? (note ?? 'last 5 minutes') : moment(times[index])}</span>
+        <span>{at === undefined ? (note ?? (shown > 60 ? `last ${Math.ceil(shown / 60)} minutes` : 'last minute')) : moment(times[index])}</span>
         <span>0 to {unit(top)}</span>
       </p>
     </figure>

@@ -18,6 +18,11 @@ export interface Sample {
 
 /** Five minutes at a sample a second. */
 export const SAMPLES_MAX = 300;
+/** The least that a chart is wide. */
+const SAMPLES_LEAST = 60;
+
+/** How many samples a chart has room for: it grows with what is known, so that the first minutes are not a speck at the edge. */
+export const span = (count: number) => Math.max(SAMPLES_LEAST, Math.min(count, SAMPLES_MAX));
 
 export const totalDrops = (overview: Overview) => Object.values(overview.drops).reduce((sum, each) => sum + each, 0);
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import { fault, list, present, removal, setting, value } from '../operator/flags';
 import { href, parseRoute } from '../operator/route';
-import { append, ceiling, path, type Sample, SAMPLES_MAX } from '../operator/series';
+import { append, ceiling, path, type Sample, SAMPLES_MAX, span } from '../operator/series';
 import type { Overview } from '../operator/shapes';
 import { matching, sections, settings } from '../operator/tree';
 
@@ -47,6 +47,7 @@ describe('charts', () => {
   test('end at the right edge and stay inside', () => {
     expect(path([0, 5, 20], 10, 100, 50, 11)).toBe('M80.0 50.0L90.0 25.0L100.0 0.0');
     expect(path([], 1, 100, 50, 10)).toBe('');
+    expect([span(0), span(90), span(SAMPLES_MAX + 1)]).toEqual([60, 90, SAMPLES_MAX]);
   });
 });
 

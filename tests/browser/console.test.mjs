@@ -54,8 +54,8 @@ describe('console', () => {
       feature_flags: { enabled: true },
       proxy: {
         routes: [
-          { path: '/-/orders', name: 'orders', upstream: `http://127.0.0.1:${port}`, accessRule: 'true', allowPrivate: true },
-          { path: '/-/invoices', name: 'invoices', upstream: 'http://127.0.0.1:9', accessRule: 'true', allowPrivate: true },
+          { path: '/-/orders', name: 'orders', upstream: `http://127.0.0.1:${port}`, accessRule: 'true', allowPrivate: true, circuitBreaker: { enabled: true } },
+          { path: '/-/invoices', name: 'invoices', upstream: 'http://127.0.0.1:9', accessRule: 'true', allowPrivate: true, circuitBreaker: { enabled: true } },
         ],
       },
       relay: {
@@ -298,8 +298,11 @@ describe('console', () => {
         });
         await keep(page, name, colorScheme);
         await fits(page, name);
-        await page.getByRole('button', { name: 'Pause' }).click();
-        await audit(page, name);
+        // The same document at any width: once is enough.
+        if (viewport === VIEW) {
+          await page.getByRole('button', { name: 'Pause' }).click();
+          await audit(page, name);
+        }
         await profile.close();
         assert.deepEqual(profile.complaints, []);
       }

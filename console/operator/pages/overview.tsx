@@ -69,6 +69,8 @@ export function OverviewPage() {
   );
 }
 
+const counted = (count: number, what: string) => `${whole(count)} ${what}${count === 1 ? '' : 's'}`;
+
 function State({ overview, stale }: { overview: Overview; stale: boolean }) {
   const { stage, bus } = overview;
   return (
@@ -132,15 +134,15 @@ function Figures({ overview, samples }: { overview: Overview; samples: Sample[] 
           <dl className="rows">
             <div>
               <dt>published on the bus</dt>
-              <dd>{whole(bus.published)}{bus.losses > 0 && `, connection lost ${whole(bus.losses)} times`}</dd>
+              <dd>{whole(bus.published)}{bus.losses > 0 && `, connection lost ${bus.losses === 1 ? 'once' : `${whole(bus.losses)} times`}`}</dd>
             </div>
             <div>
               <dt>relay</dt>
-              <dd>{relay ? `${whole(relay.pending)} waiting, ${whole(relay.dead_letters)} dead, ${whole(relay.agents_up)} agents up` : 'off'}</dd>
+              <dd>{relay ? `${whole(relay.pending)} waiting, ${whole(relay.dead_letters)} dead, ${counted(relay.agents_up, 'agent')} up` : 'off'}</dd>
             </div>
             <div>
               <dt>HTTP proxy</dt>
-              <dd>{proxy ? `${whole(proxy.routes)} routes, ${whole(proxy.in_flight)} requests under way` : 'off'}</dd>
+              <dd>{proxy ? `${counted(proxy.routes, 'route')}, ${counted(proxy.in_flight, 'request')} under way` : 'off'}</dd>
             </div>
           </dl>
         </section>
