@@ -304,6 +304,7 @@ impl Worker {
         self.metrics.session_panics.inc();
         // What is left of the session may make its orderly end panic as well.
         if !self.caught(|worker| worker.depart(slot)) {
+            self.caught(|worker| worker.router.purge(slot));
             self.caught(|worker| worker.forget(slot));
         }
     }

@@ -207,6 +207,19 @@ impl Router {
         }
     }
 
+    /// Forgets a session of which nothing more is known, so that whoever gets its slot does
+    /// not get its messages. Looks at every channel.
+    pub fn purge(&mut self, slot: u32) {
+        self.held.remove(&slot);
+        let (channels, patterns) = self.fanout.places_of(slot);
+        for channel in &channels {
+            self.leave_channel(channel, slot);
+        }
+        for pattern in &patterns {
+            self.leave_pattern(pattern, slot);
+        }
+    }
+
     /// Takes back what the bus has done for a session that had ended before.
     pub fn undo(&self, ask: &SubscribeAsk) {
         if let Some(info) = &ask.presence {

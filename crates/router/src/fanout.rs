@@ -129,6 +129,18 @@ impl Fanout {
         Some(pattern)
     }
 
+    /// What a subscriber is in, channels and patterns. Looks at every table.
+    pub(crate) fn places_of(&self, slot: u32) -> (Vec<Channel>, Vec<Channel>) {
+        let channels = self.channels.iter();
+        let channels = channels.filter(|(_, table)| table.contains_key(&slot));
+        let patterns = self.patterns.iter();
+        let patterns = patterns.filter(|(_, (_, table))| table.contains_key(&slot));
+        (
+            channels.map(|(name, _)| name.clone()).collect(),
+            patterns.map(|(name, _)| name.clone()).collect(),
+        )
+    }
+
     /// Notes whether the bus has yet to answer a subscriber.
     pub(crate) fn set_waiting(
         &mut self,

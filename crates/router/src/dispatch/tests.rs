@@ -620,6 +620,30 @@ fn a_session_that_ends_before_the_bus_has_answered_leaves_nothing() {
 }
 
 #[test]
+fn a_slot_that_is_purged_gets_nothing_and_others_go_on() {
+    let mut node = Node::new();
+    let news = ask("news", &plain());
+    let pattern = SubscribeAsk {
+        wildcard: true,
+        ..ask("wild:a.*", &plain())
+    };
+    for slot in [7, 8] {
+        node.subscribe(slot, &news).unwrap();
+    }
+    node.subscribe(7, &pattern).unwrap();
+    node.subscribe(7, &ask("other", &plain())).unwrap();
+    node.router.held.insert(7, Held::new(&news));
+    node.router.purge(7);
+    assert!(!node.router.awaits(7));
+    for channel in ["news", "wild:a.b", "other"] {
+        node.publish(channel, &plain());
+    }
+    assert_eq!(node.heard(), ["8 news"]);
+    let stats = node.bus.stats();
+    assert_eq!((stats.subscriptions, stats.patterns), (1, 0));
+}
+
+#[test]
 fn whoever_is_behind_the_top_of_the_stream_is_told_of_a_gap() {
     let mut node = Node::new();
     let options = history(10);
