@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use e2e::live_client::LiveClient;
 use e2e::live_data::Scene;
 use e2e::live_data::follower::Follower;
 use e2e::live_data::operator::api;
@@ -64,15 +65,24 @@ fn nats_restart_costs_no_message_and_no_gateway() -> anyhow::Result<()> {
         gateway.wait_metric("tidegate_nats_connected", |value| value < 0.5)?;
         let health = http::get(gateway.main_addr(), "/live/healthz", &[])?.json()?;
         assert_eq!(health["natsConnected"], false, "{health}");
-        assert_eq!(
-            http::get(gateway.admin_addr(), "/healthz", &[])?.status,
-            200
-        );
+        for path in ["/healthz", "/readyz"] {
+            let status = http::get(gateway.admin_addr(), path, &[])?.status;
+            assert_eq!(status, 200, "{path}");
+        }
+        let newcomer = format!("/live/ws?token={bearer}");
+        let newcomer = LiveClient::open(gateway.main_addr(), &newcomer, &[])?;
+        let refused = newcomer.err().context("it was let in")?;
+        assert_eq!((refused.status, refused.code.as_str()), (503, "XYW004"));
     }
     // What can't be published is refused, and soon.
     let mut publisher = Client::connect(gateways[1].main_addr(), &bearer)?;
     let begun = Instant::now();
     let refused = publisher.publish("room:1", &json!(0));
+    assert!(
+        matches!(refused, Err(ClientError::Reply { code: 100, .. })),
+        "{refused:?}"
+    );
+    let refused = publisher.subscribe("room:2");
     assert!(
         matches!(refused, Err(ClientError::Reply { code: 100, .. })),
         "{refused:?}"
@@ -85,7 +95,7 @@ fn nats_restart_costs_no_message_and_no_gateway() -> anyhow::Result<()> {
     let refused = format!("{:#}", refused.err().context("it was published")?);
     assert!(refused.contains("error"), "{refused}");
     assert!(
-        begun.elapsed() < Duration::from_secs(15),
+        begun.elapsed() < Duration::from_secs(20),
         "took {:?}",
         begun.elapsed()
     );
