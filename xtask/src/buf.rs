@@ -67,7 +67,7 @@ pub(crate) fn languages(report: &mut Report) {
 
 fn tests() -> anyhow::Result<Counts> {
     let tools = deps::contract_tools()?;
-    let own = std::env::var_os("PATH").unwrap_or_default();
+    let own = run::path();
     let folders = tools.into_iter().chain(std::env::split_paths(&own));
     let path: OsString = std::env::join_paths(folders).context("a folder has a colon")?;
     let caches = deps::services_folder()?;

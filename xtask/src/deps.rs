@@ -1,6 +1,7 @@
 //! Installs what the tests need and nothing that is there already.
 
 mod go;
+pub(crate) mod node;
 pub(crate) mod python;
 mod rivals;
 mod suites;
@@ -16,17 +17,21 @@ use crate::run::{self, Report};
 /// Installs what is missing; `rivals` adds what the benchmarks compare against.
 pub(crate) fn install(report: &mut Report, rivals: bool) {
     report.step(
-        "deps: Debian packages (C compiler, Node.js 18 or newer, curl, OpenSSL, Chromium, Redis, PostgreSQL)",
+        "deps: Debian packages (C compiler, curl, OpenSSL, Chromium, Redis, PostgreSQL)",
         system_packages,
     );
     report.step(
         "deps: nats-server from a newer suite of Debian, into the target folder",
         nats_server,
     );
-    report.step("deps: npm packages of tests/sdk", || {
-        npm_packages("tests/sdk")
-    });
-    for folder in packages::FOLDERS {
+    report.step(
+        "deps: Node.js 20.19 or newer, into the target folder if need be",
+        node::install,
+    );
+    for folder in ["tests/sdk", "tests/browser"]
+        .into_iter()
+        .chain(packages::FOLDERS)
+    {
         report.step(&format!("deps: npm packages of {folder}"), || {
             npm_packages(folder)
         });
@@ -76,9 +81,6 @@ fn system_packages() -> anyhow::Result<()> {
     if !exists("cc") {
         missing.extend(["gcc", "libc6-dev"]);
     }
-    if !node_is_recent() {
-        missing.extend(["nodejs", "npm"]);
-    }
     // The examples of the guides are run as they stand: with curl, and with a certificate of their own.
     missing.extend(
         ["curl", "openssl"]
@@ -111,12 +113,7 @@ fn system_packages() -> anyhow::Result<()> {
     apt_get(&["update", "-qq"])?;
     let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
     install.extend(missing);
-    apt_get(&install)?;
-    ensure!(
-        node_is_recent(),
-        "the Node.js of this system is older than 18; install a newer one"
-    );
-    Ok(())
+    apt_get(&install)
 }
 
 /// Its own release of Debian has none that is recent enough: acknowledgements of older ones
@@ -192,17 +189,6 @@ fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {
             .env("DEBIAN_FRONTEND", "noninteractive")
             .stdin(std::process::Stdio::null()),
     )
-}
-
-fn node_is_recent() -> bool {
-    let version = run::output("node --version").unwrap_or_default();
-    let major = version
-        .trim()
-        .trim_start_matches('v')
-        .split('.')
-        .next()
-        .and_then(|major| major.parse::<u32>().ok());
-    major.is_some_and(|major| major >= 18) && exists("npm")
 }
 
 /// Debian keeps the server's programs out of the path, a folder for each version.

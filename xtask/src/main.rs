@@ -42,10 +42,12 @@ enum Command {
         #[arg(long)]
         rivals: bool,
     },
-    /// Installs what is missing, then runs the Rust tests, the JavaScript SDK suite, Schemathesis and the contracts
+    /// Installs what is missing, then runs the Rust tests, the JavaScript SDK suite, Schemathesis, the browser tests and the contracts
     Test,
     /// Runs the JavaScript SDK suite and the examples of the documents only
     Sdk,
+    /// Runs the market screen and the console in headless Chromium only
+    Browser,
     /// Runs everything that must hold before a change lands: format, lints, docs, house rules, tests
     Ci,
     /// Runs the Autobahn WebSocket suite against both roles of the codec, all cases
@@ -76,6 +78,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Deps { rivals } => deps::install(&mut report, rivals),
         Command::Test => suites::run(&mut report),
         Command::Sdk => suites::sdk(&mut report),
+        Command::Browser => suites::browser(&mut report),
         Command::Ci => ci::run(&mut report),
         Command::Autobahn(arguments) => {
             report.step("Autobahn suite, server and client", || {

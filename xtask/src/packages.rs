@@ -5,8 +5,15 @@ use crate::run::{self, Report};
 /// Their folders, in the order in which they build on each other.
 pub(crate) const FOLDERS: [&str; 2] = ["sdk/typescript", "console"];
 
+/// Builds `@tidegate/client`, for pages that stand on it.
+pub(crate) fn build_client(report: &mut Report) -> bool {
+    report.step("@tidegate/client: build", || {
+        npm(FOLDERS[0], &["run", "build"])
+    })
+}
+
 /// Builds the packages, checks their types and runs their tests; their browser tests are
-/// elsewhere.
+/// in [`crate::suites`].
 pub(crate) fn step(report: &mut Report) {
     report.step(
         "@tidegate/client: build, types, tests, size of what browsers load",

@@ -1,11 +1,14 @@
 //! Steps: announced before they run, timed, counted, summed up at the end.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+
+use crate::deps;
 
 /// What the steps of one command came to.
 ///
@@ -124,9 +127,25 @@ pub(crate) fn repository_root() -> anyhow::Result<PathBuf> {
 pub(crate) fn command(line: &str) -> Command {
     let mut words = line.split_whitespace();
     let mut command = Command::new(words.next().unwrap_or_default());
-    command.args(words).stdin(Stdio::null());
+    command.args(words).stdin(Stdio::null()).env("PATH", path());
+    // One setting for all builds, or each would build anew what the one before has built.
+    if std::env::var_os(SKIP_CONSOLE).is_none() {
+        command.env(SKIP_CONSOLE, "0");
+    }
     command
 }
+
+/// The path, with the programs before it that had to be installed.
+pub(crate) fn path() -> OsString {
+    let own = std::env::var_os("PATH").unwrap_or_default();
+    let folders = deps::node::folder()
+        .into_iter()
+        .chain(std::env::split_paths(&own));
+    std::env::join_paths(folders).unwrap_or(own.clone())
+}
+
+/// Set to 1, the console is left out of what is built.
+pub(crate) const SKIP_CONSOLE: &str = "TIDEGATE_SKIP_CONSOLE";
 
 /// Runs a command, showing it and its output.
 ///

@@ -1,5 +1,5 @@
-//! The tests: Rust's own, against the built gateway the official JavaScript SDK and
-//! Schemathesis, and those of the contracts in other languages.
+//! The tests: Rust's own, against the built gateway the official JavaScript SDK, Schemathesis
+//! and a browser, and those of the contracts in other languages.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,13 +15,25 @@ use crate::schemathesis;
 /// Installs what is missing, builds the gateway, runs every test.
 pub(crate) fn run(report: &mut Report) {
     deps::install(report, false);
-    if build(report) {
+    let built = build(report);
+    if built {
         report.counted("Rust tests: unit, crate, end to end, docs", rust_tests);
         report.counted(SDK_SUITE, sdk_suite);
         schemathesis::step(report);
     }
     packages::step(report);
+    if built {
+        browser_step(report);
+    }
     buf::languages(report);
+}
+
+/// As [`run()`], the browser tests only.
+pub(crate) fn browser(report: &mut Report) {
+    deps::install(report, false);
+    if packages::build_client(report) && build(report) {
+        browser_step(report);
+    }
 }
 
 /// As [`run()`], without the Rust tests.
@@ -33,6 +45,18 @@ pub(crate) fn sdk(report: &mut Report) {
 }
 
 const SDK_SUITE: &str = "SDK suite: Node, headless Chromium, playground, examples of the documents";
+
+fn browser_step(report: &mut Report) {
+    const NAME: &str = "market screen and console in headless Chromium";
+    if std::env::var_os(run::SKIP_CONSOLE).is_some_and(|value| value == "1") {
+        report.skip(
+            NAME,
+            "TIDEGATE_SKIP_CONSOLE=1 leaves them out of the gateway",
+        );
+        return;
+    }
+    report.counted(NAME, browser_suite);
+}
 
 fn build(report: &mut Report) -> bool {
     report.step("build the gateway that the end-to-end tests start", || {
@@ -77,11 +101,25 @@ fn test_result(line: &str) -> Counts {
 }
 
 fn sdk_suite() -> anyhow::Result<Counts> {
-    // Cargo puts what it builds into one folder, which need not be `target`.
-    let gateway = std::env::current_exe()?.with_file_name("tidegate");
+    let gateway = gateway()?;
     node("tests/sdk", |node| {
         node.env("TIDEGATE_BIN", gateway);
     })
+}
+
+fn browser_suite() -> anyhow::Result<Counts> {
+    let (gateway, services) = (gateway()?, deps::services_folder()?);
+    node("tests/browser", |node| {
+        // Each file measures times, and two browsers at once would measure each other.
+        node.arg("--test-concurrency=1")
+            .env("TIDEGATE_BIN", gateway)
+            .env("TIDEGATE_SERVICES", services);
+    })
+}
+
+/// Cargo puts what it builds into one folder, which need not be `target`.
+fn gateway() -> anyhow::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("tidegate"))
 }
 
 /// Runs the `*.test.mjs` of a folder with Node's own test runner.
@@ -103,8 +141,8 @@ pub(crate) fn node(folder: &str, prepare: impl FnOnce(&mut Command)) -> anyhow::
         run::command("node --test --test-reporter=spec --test-reporter-destination=stdout");
     node.arg("--test-reporter=tap")
         .arg(format!("--test-reporter-destination={}", tap.display()));
-    node.args(files);
     prepare(&mut node);
+    node.args(files);
     let ended = run::run(&mut node);
     let counts = tap_counts(&std::fs::read_to_string(&tap).unwrap_or_default());
     if counts.failed == 0 {

@@ -32,6 +32,10 @@ fn main() -> std::io::Result<()> {
                     missing.for_builders()
                 );
             }
+            // Whoever puts a recent one on the path wants it used.
+            if matches!(missing, npm::Missing::Npm | npm::Missing::Node(_)) {
+                println!("cargo::rerun-if-env-changed=PATH");
+            }
             let fallback = here.join("fallback");
             embed::table(
                 &fallback,

@@ -18,6 +18,8 @@ use super::embed;
 pub(crate) enum Missing {
     Skipped,
     Npm,
+    /// Too old a Node.js, with what it says its version is.
+    Node(String),
     Sources,
     Step(&'static str, String),
     Copy(io::Error),
@@ -29,6 +31,9 @@ impl Missing {
         match self {
             Self::Step(step, said) => format!("`{step}` failed: {said}"),
             Self::Copy(error) => format!("its sources could not be copied: {error}"),
+            Self::Node(version) => {
+                format!("Node.js {NEEDED} is needed to build it, and `node` is {version}")
+            }
             Self::Skipped | Self::Npm | Self::Sources => self.for_readers().to_owned(),
         }
     }
@@ -38,6 +43,9 @@ impl Missing {
         match self {
             Self::Skipped => "the build was told to leave it out (TIDEGATE_SKIP_CONSOLE=1)",
             Self::Npm => "npm was not found on the path",
+            Self::Node(_) => {
+                "the Node.js on the path is too old: 20.19, or 22.12 or newer, is needed"
+            }
             Self::Sources => "the folder console/ was not there",
             Self::Step(..) => "npm could not build it; the output of cargo says why",
             Self::Copy(_) => "its sources could not be copied; the output of cargo says why",
@@ -66,6 +74,9 @@ pub(crate) fn build(here: &Path, out: &Path, copy: &Path) -> Result<(), Missing>
     let sources = sources(root)?;
     if !has_npm() {
         return Err(Missing::Npm);
+    }
+    if let Some(version) = old_node() {
+        return Err(Missing::Node(version));
     }
     let shop = shop(out);
     fs::create_dir_all(&shop)?;
@@ -192,6 +203,27 @@ fn has_npm() -> bool {
     asked.is_ok_and(|status| status.success())
 }
 
+/// What `node` says its version is, if the pages can't be built with it.
+fn old_node() -> Option<String> {
+    let asked = Command::new("node")
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output();
+    let said = asked.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let said = said.unwrap_or_default();
+    let mut numbers = said
+        .trim_start_matches('v')
+        .split('.')
+        .map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(20)), Some(Ok(minor))) if minor >= 19 => None,
+        (Some(Ok(22)), Some(Ok(minor))) if minor >= 12 => None,
+        (Some(Ok(major)), _) if major > 22 => None,
+        _ if said.is_empty() => Some("not there".to_owned()),
+        _ => Some(said),
+    }
+}
+
 /// Runs npm; what it says goes to a file, so that no pipe can fill up.
 fn npm(
     package: &Path,
@@ -269,6 +301,9 @@ const PACKAGES: [&str; 2] = ["sdk/typescript", "console"];
 const NOT_SOURCES: [&str; 4] = ["node_modules", "dist", "test", "coverage"];
 
 const NPM: &str = if cfg!(windows) { "npm.cmd" } else { "npm" };
+
+/// What Vite asks for.
+const NEEDED: &str = "20.19, or 22.12 or newer,";
 
 /// Packages get no say at installation; what is cached is not fetched.
 const INSTALL: [&str; 7] = [
