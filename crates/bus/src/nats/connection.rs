@@ -173,6 +173,14 @@ impl NatsConnection {
         self.events.losses.load(Ordering::Relaxed)
     }
 
+    /// Ends when the connection is usable, at once if it is, or closed for good.
+    pub(crate) async fn usable(&self) {
+        let mut state = self.events.state.subscribe();
+        let _sender_is_ours = state
+            .wait_for(|state| *state != NatsState::Disconnected)
+            .await;
+    }
+
     /// Ends when the connection is lost, if it is from now on: what was asked before is not
     /// answered then.
     pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + use<> {

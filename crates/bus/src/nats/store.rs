@@ -308,8 +308,11 @@ impl Store {
     ) -> Result<async_nats::Message, BusError> {
         let started = self.clock.elapsed();
         let request = request.timeout(None);
-        let lost = self.connection.lost();
         let asking = async {
+            // What waits in the client's queue would be sent once the connection is back,
+            // after its caller was told that it failed.
+            self.connection.usable().await;
+            let lost = self.connection.lost();
             tokio::select! {
                 reply = self.connection.client().send_request(subject.to_owned(), request) => reply,
                 () = lost => Err(RequestErrorKind::Other.into()),

@@ -265,6 +265,20 @@ async fn publishing_goes_on_across_a_crash_of_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_failed_while_away_is_not_stored_when_back() {
+    let mut server = server();
+    let one = Gateway::on(&server, "one").await;
+    one.keep("news", "1").await;
+    server.kill().unwrap();
+    soon(|| async { !one.stats().connected }).await;
+    assert!(one.try_keep("news", "2").await.is_err());
+    server.restart().unwrap();
+    soon(|| async { one.stats().connected && one.try_keep("news", "3").await.is_ok() }).await;
+    let history = one.history("news", HistoryLimit::All).await;
+    assert_eq!((history.top.offset, history.publications.len()), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_missed_while_away_shows_by_the_top() {
     let mut server = server();
     let one = Gateway::on(&server, "one").await;
