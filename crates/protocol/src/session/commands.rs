@@ -211,8 +211,12 @@ impl Session {
             let Ok((subject, channel)) = call.fill(&request.data) else {
                 return error(out, id, ErrorCode::BadRequest);
             };
-            let allowed = self.look_up(cx, &channel);
-            if !allowed.is_ok_and(|resolved| self.may_subscribe(cx, &channel, &resolved.options)) {
+            // Whoever is subscribed was allowed to, perhaps by a token of its own.
+            let is_allowed = self.look_up(cx, &channel).is_ok_and(|resolved| {
+                self.position_of(&channel).is_some()
+                    || self.may_subscribe(cx, &channel, &resolved.options)
+            });
+            if !is_allowed {
                 return error(out, id, ErrorCode::PermissionDenied);
             }
             let data = request.data.clone();

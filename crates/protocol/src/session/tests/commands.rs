@@ -235,6 +235,10 @@ fn rpc_methods_bound_to_a_subject_are_asked_there_by_who_may_have_the_channel() 
         < {"id":4,"error":{"code":107,"message":"bad request"}}
         > {"id":5,"rpc":{"method":"denied","data":{"group":"g1"}}}
         < {"id":5,"error":{"code":103,"message":"permission denied"}}
+        > {"id":6,"subscribe":{"channel":"closed:a","token":"user=alice channel=closed:a"}}
+        < {"id":6,"subscribe":{}}
+        > {"id":7,"rpc":{"method":"denied","data":{"group":"g1"}}}
+        < {"id":7,"rpc":{"data":"req.snapshot.g1"}}
         "#,
     );
 }

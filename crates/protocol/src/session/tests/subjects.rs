@@ -77,6 +77,28 @@ fn nothing_is_asked_of_the_bus_for_what_the_token_forbids() {
 }
 
 #[test]
+fn a_call_is_held_against_the_token_by_its_channel() {
+    let call = crate::calls::CallSettings {
+        method: "md.snapshot".into(),
+        subject: "req.snapshot.{group}".into(),
+        channel: "ticks.{group}.last".into(),
+    };
+    play_with(
+        |settings| settings.calls = crate::calls::Calls::new(&[call]).unwrap(),
+        &format!(
+            r#"
+            > {{"id":1,"connect":{{"token":"user=alice subjects=ticks.a.last"}}}}
+            < {{"id":1,"connect":{{"client":"@me","version":"1.0.0","ping":25,"pong":true}}}}
+            > {{"id":2,"rpc":{{"method":"md.snapshot","data":{{"group":"a"}}}}}}
+            < {{"id":2,"rpc":{{"data":"req.snapshot.a"}}}}
+            > {{"id":3,"rpc":{{"method":"md.snapshot","data":{{"group":"b"}}}}}}
+            < {{"id":3,{DENIED}}}
+            "#
+        ),
+    );
+}
+
+#[test]
 fn server_side_subscriptions_are_held_against_the_token() {
     play(&format!(
         r#"
