@@ -138,9 +138,20 @@ impl Revocations {
     /// Live connections are to be checked again after it (see [`Self::subscribe`]).
     /// It waits for the disk: not for an event loop.
     pub fn add(&self, revocation: Revocation, now_unix: u64) -> Result<(), RevocationError> {
+        self.add_all(vec![revocation], now_unix)
+    }
+
+    /// Adds several, which are saved at once, or none of them.
+    pub fn add_all(
+        &self,
+        revocations: Vec<Revocation>,
+        now_unix: u64,
+    ) -> Result<(), RevocationError> {
         self.change(|table| {
             table.sweep(now_unix);
-            table.insert(revocation)?;
+            for revocation in revocations {
+                table.insert(revocation)?;
+            }
             if table.len() > REVOCATIONS_MAX {
                 Err(RevocationError::Full)
             } else {
@@ -166,6 +177,26 @@ impl Revocations {
         let before = self.len();
         self.change(|table| Ok(table.sweep(now_unix)))?;
         Ok(before.saturating_sub(self.len()))
+    }
+
+    /// Until when tokens of that user, or that token, are revoked, in Unix seconds.
+    pub fn expiry(&self, revoked: &Revoked) -> Option<u64> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.entry(revoked).map(|entry| entry.expires_at)
+    }
+
+    /// Whether adding it would change nothing.
+    pub fn covers(&self, revocation: &Revocation) -> bool {
+        let issued_before = match revocation.revoked {
+            Revoked::User { issued_before, .. } => issued_before,
+            Revoked::Token { .. } => 0,
+        };
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.entry(&revocation.revoked).is_some_and(|entry| {
+            entry.issued_before >= issued_before
+                && entry.expires_at >= revocation.expires_at
+                && (revocation.reason.is_none() || revocation.reason == entry.reason)
+        })
     }
 
     /// Whether a token with these claims is revoked. One that does not say when it
@@ -250,6 +281,13 @@ impl Table {
         entry.expires_at = entry.expires_at.max(revocation.expires_at);
         entry.reason = revocation.reason.or_else(|| entry.reason.take());
         Ok(())
+    }
+
+    fn entry(&self, revoked: &Revoked) -> Option<&Entry> {
+        match revoked {
+            Revoked::User { user, .. } => self.users.get(user),
+            Revoked::Token { token_id } => self.tokens.get(token_id),
+        }
     }
 
     /// Whether anything was dropped.

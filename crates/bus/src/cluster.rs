@@ -64,6 +64,11 @@ impl Told {
 }
 
 impl WatchKept {
+    /// A change that has come already.
+    pub fn try_next(&mut self) -> Option<Kept> {
+        self.0.as_mut()?.try_next()
+    }
+
     /// The next change; safe to cancel. On a bus in memory it never comes.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ use crate::config::{Config, Loaded, ProxyProtocol};
 use crate::flags;
 use crate::logging::Logging;
 use crate::reload::{Outcome, Reloader, Source};
-use cluster::Cluster;
+use cluster::{Cluster, SharedRevocations};
 use control::{Gateway, console, proxies};
 use figures::Figures;
 use listeners::Bound;
@@ -125,7 +125,14 @@ fn background_threads() -> usize {
 async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), AssemblyError> {
     let mut stops = Stops::listen().map_err(AssemblyError::Runtime)?;
     let hangups = Hangups::listen().map_err(AssemblyError::Runtime)?;
-    let (mut parts, listeners) = build(&loaded.config).await?;
+    let (mut parts, listeners) = tokio::select! {
+        built = build(&loaded.config) => built?,
+        // The bus may be waited for.
+        () = stops.next() => {
+            info!("stop signal received before the start was over");
+            return Ok(());
+        }
+    };
     let config_now = Arc::new(ArcSwap::from_pointee(loaded.config.clone()));
     parts.start_sides(&config_now).await?;
     let parts = parts;
@@ -247,7 +254,7 @@ async fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
     let key_sets = Arc::new(KeySets::new());
     let node = live::random_id();
     let tasks = Tasks::new();
-    let bus = bus::open(config, "gateway", &node, &tasks).await?;
+    let bus = bus::open(config, bus::Role::Gateway, &node, &tasks).await?;
     let (flags, keeper, known) = open_flags(config, &bus, clock, &tasks).await?;
     let around = live::Around {
         key_sets: Arc::clone(&key_sets),
@@ -344,9 +351,12 @@ impl Parts {
         let cluster = Cluster {
             bus: self.bus.clone(),
             fleet: Arc::clone(fleet),
-            revocations: Arc::clone(&self.revocations),
-            clock: self.clock,
-            tasks: self.tasks.clone(),
+            revocations: SharedRevocations {
+                bus: self.bus.clone(),
+                own: Arc::clone(&self.revocations),
+                clock: self.clock,
+                tasks: self.tasks.clone(),
+            },
         };
         let following = cluster.clone().run(self.tasks.stopping());
         self.tasks.spawn("cluster", following);

@@ -90,7 +90,9 @@ fn flags(channel: &str) -> Namespace {
         pattern: Some(channel.to_owned()),
         options: ChannelOptions {
             history_size: 1,
-            history_ttl: Duration::from_secs(30 * 86_400),
+            // The state of now, however long ago it was set.
+            history_ttl: FOR_EVER,
+            history_meta_ttl: FOR_EVER,
             force_recovery: true,
             force_recovery_mode: RecoveryMode::Cache,
             auto_cache_recover: true,
@@ -100,6 +102,8 @@ fn flags(channel: &str) -> Namespace {
         },
     }
 }
+
+const FOR_EVER: Duration = Duration::from_secs(3_650 * 86_400);
 
 fn chat() -> Namespace {
     Namespace {

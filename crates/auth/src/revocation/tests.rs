@@ -111,6 +111,26 @@ fn additions_wake_those_who_check_live_connections() {
 }
 
 #[test]
+fn several_are_added_together_or_not_at_all() {
+    let revocations = Revocations::open(None).unwrap();
+    revocations
+        .add_all(vec![user("1", 10, 100), token("t", 50)], 0)
+        .unwrap();
+    assert_eq!(revocations.len(), 2);
+    let refused = revocations.add_all(vec![token("u", 50), token("", 50)], 0);
+    assert!(matches!(refused, Err(RevocationError::Name)));
+    assert_eq!(revocations.len(), 2);
+    for known in [user("1", 10, 100), user("1", 9, 99), token("t", 50)] {
+        assert!(revocations.covers(&known), "{known:?}");
+    }
+    for new in [user("1", 11, 100), user("1", 10, 101), token("u", 50)] {
+        assert!(!revocations.covers(&new), "{new:?}");
+    }
+    assert_eq!(revocations.expiry(&token("t", 0).revoked), Some(50));
+    assert_eq!(revocations.expiry(&token("u", 0).revoked), None);
+}
+
+#[test]
 fn nobody_can_be_revoked_without_a_name() {
     let revocations = Revocations::open(None).unwrap();
     assert!(matches!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_nats::{HeaderMap, Subscriber};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
 
 use super::connection::NatsState;
@@ -33,6 +33,8 @@ pub(crate) struct NatsKept {
     pub(super) found: VecDeque<Kept>,
     /// What is there is to be read (again).
     pub(super) stale: bool,
+    /// The last change that was read: what comes later and is older is over.
+    pub(super) read_to: u64,
 }
 
 const KIND: &str = "Tidegate-Word";
@@ -98,6 +100,7 @@ impl NatsBus {
                 filter,
                 found: VecDeque::new(),
                 stale: true,
+                read_to: 0,
             })))
         }))
     }
@@ -176,6 +179,22 @@ impl NatsTold {
 }
 
 impl NatsKept {
+    /// What was read, or has been heard and is newer than that.
+    pub(crate) fn try_next(&mut self) -> Option<Kept> {
+        while !self.stale && self.found.is_empty() {
+            let message = self.changes.next().now_or_never()??;
+            self.hear(message);
+        }
+        self.found.pop_front()
+    }
+
+    fn hear(&mut self, message: async_nats::Message) {
+        // The stream passes on what it accepted, with its number.
+        let heard = stored(message).and_then(|heard| read(&self.names, heard));
+        let newer = heard.filter(|heard| heard.revision > self.read_to);
+        self.found.extend(newer);
+    }
+
     pub(crate) async fn next(&mut self) -> Result<Option<Kept>, BusError> {
         loop {
             if let Some(found) = self.found.pop_front() {
@@ -184,6 +203,7 @@ impl NatsKept {
             if self.stale {
                 // Subscribed before: a change after this reading comes as a message.
                 self.found = kept(&self.store, &self.names, &self.filter).await?.into();
+                self.read_to = self.found.iter().map(|it| it.revision).max().unwrap_or(0);
                 self.stale = false;
                 continue;
             }
@@ -198,10 +218,7 @@ impl NatsKept {
                     let Some(message) = message else {
                         return Ok(None);
                     };
-                    // The stream passes on what it accepted, with its number.
-                    let heard = stored(message);
-                    self.found
-                        .extend(heard.and_then(|heard| read(&self.names, heard)));
+                    self.hear(message);
                 }
             }
         }

@@ -173,6 +173,11 @@ impl NatsConnection {
         self.events.losses.load(Ordering::Relaxed)
     }
 
+    /// Wakes whoever watches the state: what the servers hold is to be read again.
+    pub(crate) fn refresh(&self) {
+        self.events.state.send_modify(|_same| {});
+    }
+
     /// Ends when the connection is usable, at once if it is, or closed for good.
     pub(crate) async fn usable(&self) {
         let mut state = self.events.state.subscribe();

@@ -71,6 +71,7 @@ pub(super) async fn run(bus: Arc<NatsBus>, stopping: CancellationToken) {
             lack.tried(done, bus.now().mono_ms);
             if done {
                 bus.presence.renew_all(now.mono_ms);
+                bus.connection.refresh();
             }
         }
         bus.interests.end_lingering(now.mono_ms);

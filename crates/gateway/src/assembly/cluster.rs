@@ -3,27 +3,28 @@
 //!
 //! Orders are told, not kept: a gateway that is cut off from the bus misses them, as its
 //! clients may have gone elsewhere by then. Revocations are kept on the bus, and whoever
-//! comes or comes back reads them.
+//! comes or comes back reads them ([`revocations`]).
 
-use std::collections::HashSet;
+mod revocations;
+
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth::revocation::Revoked;
-use auth::{Revocation, Revocations};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use bus::{Bus, BusError, Keep, Kept};
+use base64::engine::general_purpose::STANDARD;
+use bus::{Bus, BusError};
 use bytes::Bytes;
 use edge::fleet::{Fleet, Select};
-use lifecycle::{CancellationToken, Clock, Tasks};
+use lifecycle::CancellationToken;
 use protocol::claims::Overrides;
 use protocol::code::{Disconnect, UnsubscribeCode};
 use protocol::message::StreamPosition;
 use protocol::session::{ClientId, Operation, ServerSubscribe};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
+
+pub(super) use revocations::SharedRevocations;
 
 /// What is to be done to the connections of a user, on the wire between gateways as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,9 +96,7 @@ pub(super) struct Subscribe {
 pub(super) struct Cluster {
     pub(super) bus: Bus,
     pub(super) fleet: Arc<Fleet>,
-    pub(super) revocations: Arc<Revocations>,
-    pub(super) clock: Clock,
-    pub(super) tasks: Tasks,
+    pub(super) revocations: SharedRevocations,
 }
 
 impl Cluster {
@@ -108,33 +107,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// Lets all gateways know of a revocation.
-    pub(super) async fn keep(&self, revocation: &Revocation) -> Result<(), BusError> {
-        let now_s = self.clock.unix_ms() / 1_000;
-        // Plain data: this does not fail.
-        let value = serde_json::to_vec(revocation).unwrap_or_default();
-        let keep = Keep {
-            key: key_of(&revocation.revoked),
-            value: Some(value.into()),
-            ttl: Some(Duration::from_secs(
-                revocation.expires_at.saturating_sub(now_s).max(1),
-            )),
-            after: None,
-        };
-        self.bus.keep(keep).await.map(drop)
-    }
-
-    /// Lets all gateways know that something is no longer revoked.
-    pub(super) async fn forget(&self, revoked: &Revoked) -> Result<(), BusError> {
-        let keep = Keep {
-            key: key_of(revoked),
-            value: None,
-            ttl: None,
-            after: None,
-        };
-        self.bus.keep(keep).await.map(drop)
-    }
-
     /// Follows what other gateways do, until told to stop.
     pub(super) async fn run(self, stopping: CancellationToken) {
         if !self.bus.is_remote() {
@@ -143,7 +115,7 @@ impl Cluster {
         tokio::select! {
             () = stopping.cancelled() => {}
             () = self.obey() => {}
-            () = self.follow_revocations() => {}
+            () = self.revocations.follow() => {}
         }
     }
 
@@ -167,112 +139,10 @@ impl Cluster {
             tokio::time::sleep(PAUSE).await;
         }
     }
-
-    /// Takes over what is revoked at other gateways, and tells them of what is revoked here
-    /// and not there.
-    async fn follow_revocations(&self) {
-        self.tell_own_revocations().await;
-        loop {
-            match self.bus.watch_kept(REVOCATIONS).await {
-                Err(error) => warn!(%error, "revocations of other gateways are not heard"),
-                Ok(mut watch) => loop {
-                    match watch.next().await {
-                        Ok(Some(kept)) => self.take_over(kept).await,
-                        Ok(None) => break,
-                        Err(error) => {
-                            warn!(%error, "revocations of other gateways are not heard");
-                            tokio::time::sleep(PAUSE).await;
-                        }
-                    }
-                },
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    async fn tell_own_revocations(&self) {
-        let kept = loop {
-            match self.bus.kept(REVOCATIONS).await {
-                Ok(kept) => break kept,
-                Err(error) => warn!(%error, "revocations of other gateways are not heard"),
-            }
-            tokio::time::sleep(PAUSE).await;
-        };
-        let known: HashSet<String> = kept.into_iter().map(|kept| kept.key).collect();
-        for revocation in self.revocations.list() {
-            if !known.contains(&key_of(&revocation.revoked))
-                && let Err(error) = self.keep(&revocation).await
-            {
-                warn!(%error, "a revocation is not known to other gateways");
-            }
-        }
-    }
-
-    async fn take_over(&self, kept: Kept) {
-        let now_s = self.clock.unix_ms() / 1_000;
-        let revocations = Arc::clone(&self.revocations);
-        // It writes to disk, and only what is new.
-        let taken = match kept.value {
-            Some(value) => match serde_json::from_slice::<Revocation>(&value) {
-                Ok(revocation) if revocations.list().contains(&revocation) => return,
-                Ok(revocation) => {
-                    self.tasks
-                        .blocking(move || revocations.add(revocation, now_s))
-                        .await
-                }
-                Err(error) => {
-                    warn!(key = kept.key, %error, "revocation is not readable");
-                    return;
-                }
-            },
-            None => {
-                let Some(revoked) = revoked_of(&kept.key) else {
-                    return;
-                };
-                self.tasks
-                    .blocking(move || revocations.remove(&revoked).map(drop))
-                    .await
-            }
-        };
-        if let Some(Err(error)) = taken {
-            warn!(%error, "revocation of another gateway was not taken over");
-        }
-    }
-}
-
-/// Where a revocation is kept on the bus.
-fn key_of(revoked: &Revoked) -> String {
-    let (kind, name) = match revoked {
-        Revoked::User { user, .. } => (USER, user),
-        Revoked::Token { token_id } => (TOKEN, token_id),
-    };
-    format!("{REVOCATIONS}.{kind}.{}", URL_SAFE_NO_PAD.encode(name))
-}
-
-/// What is revoked there; for a user, whatever the moment.
-fn revoked_of(key: &str) -> Option<Revoked> {
-    let (kind, name) = key
-        .strip_prefix(REVOCATIONS)?
-        .strip_prefix('.')?
-        .split_once('.')?;
-    let name = String::from_utf8(URL_SAFE_NO_PAD.decode(name).ok()?).ok()?;
-    match kind {
-        USER => Some(Revoked::User {
-            user: name,
-            issued_before: 0,
-        }),
-        TOKEN => Some(Revoked::Token { token_id: name }),
-        _ => None,
-    }
 }
 
 /// What messages between gateways with an order in them are called.
 const ORDER: &str = "order";
-
-/// Below which key revocations are kept.
-const REVOCATIONS: &str = "revocations";
-const USER: &str = "user";
-const TOKEN: &str = "token";
 
 /// After a failure.
 const PAUSE: Duration = Duration::from_secs(1);

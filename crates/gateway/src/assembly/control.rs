@@ -302,6 +302,10 @@ impl Gateway {
             Ok(()) => Ok(()),
             // An id that is none names no connection, and that is no error.
             Err(OrderError::Id(_)) => Ok(()),
+            Err(error @ OrderError::Bus(_)) => {
+                tracing::warn!(%error, "other gateways were not told");
+                Err(ApiError::Internal)
+            }
             Err(error) => {
                 tracing::warn!(%error, "order was not carried out");
                 Err(ApiError::BadRequest)
@@ -419,7 +423,7 @@ impl Operator for Gateway {
         };
         let (revocations, entry) = (Arc::clone(&self.revocations), revocation.clone());
         self.on_disk(move || revocations.add(entry, now_s)).await?;
-        let told = self.cluster.keep(&revocation).await;
+        let told = self.cluster.revocations.keep(&revocation).await;
         told.map_err(|error| here_only(&error))?;
         Ok(listed(revocation))
     }
@@ -433,9 +437,13 @@ impl Operator for Gateway {
             },
             RevokedSubject::TokenId(token_id) => Revoked::Token { token_id },
         };
+        // Unknown here it may still be known elsewhere.
+        let longest = self.clock.unix_ms() / 1_000 + REVOCATION_TTL.as_secs();
+        let expires_at = self.revocations.expiry(&revoked).unwrap_or(longest);
         let (revocations, gone) = (Arc::clone(&self.revocations), revoked.clone());
         let was_there = self.on_disk(move || revocations.remove(&gone)).await?;
-        let told = self.cluster.forget(&revoked).await;
+        let shared = &self.cluster.revocations;
+        let told = shared.forget(&revoked, expires_at).await;
         told.map_err(|error| here_only(&error))?;
         Ok(was_there)
     }

@@ -77,7 +77,14 @@ pub(super) async fn serve(config: &Config) -> Result<(), AssemblyError> {
         warn!("bus.kind is memory: nobody hears an aggregator that has a bus of its own");
     }
     let (clock, tasks) = (Clock::start(), Tasks::new());
-    let bus = bus::open(config, bus::Role::Market, &live::random_id(), &tasks).await?;
+    let node = live::random_id();
+    let bus = tokio::select! {
+        bus = bus::open(config, bus::Role::Market, &node, &tasks) => bus?,
+        () = stops.next() => {
+            info!("stop signal received before the start was over");
+            return Ok(());
+        }
+    };
     let running = run(config, &bus, clock);
     let readiness = Readiness::default();
     let mut registry = Registry::default();

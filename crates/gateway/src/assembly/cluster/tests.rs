@@ -88,20 +88,3 @@ fn an_order_that_can_not_be_is_refused() {
     };
     assert!(matches!(info.operation(), Err(OrderError::Base64(_))));
 }
-
-#[test]
-fn the_key_of_a_revocation_tells_what_is_revoked() {
-    for revoked in [
-        Revoked::User {
-            user: "a.b*c".to_owned(),
-            issued_before: 0,
-        },
-        Revoked::Token {
-            token_id: "é".to_owned(),
-        },
-    ] {
-        assert_eq!(revoked_of(&key_of(&revoked)), Some(revoked));
-    }
-    assert_eq!(revoked_of("revocations.user.***"), None);
-    assert_eq!(revoked_of("other.user.YQ"), None);
-}
