@@ -11,6 +11,8 @@ import { throughout, until } from './wait.mjs';
 const OPTIONS = { timeout: 60_000 };
 const TABS = 5;
 const RECOVERY_MS = 3_000;
+/** Silence after which a worker that lives is given up (`docs/guide/browser-sdk.md`). */
+const HUNG_MS = 4_000;
 
 describe('market screen', () => {
   let chromium;
@@ -28,6 +30,7 @@ describe('market screen', () => {
     const { complaints } = profile;
     await profile.close();
     assert.deepEqual(complaints, []);
+    // A worker that hangs ends with its profile, and its connection with the process or a ping.
     await until('all connections are gone', 5_000, async () => (await server.sockets()) === 0);
   });
 
@@ -120,12 +123,12 @@ describe('market screen', () => {
       await recovered(pages, before.client, crashed, 'the crash of the worker');
     });
 
-    test('tabs whose worker hangs have another one', OPTIONS, async () => {
+    test('tabs whose worker hangs have another one within three seconds of giving it up', OPTIONS, async () => {
       const pages = await open(2);
       const [before] = await server.connections();
       await chromium.hangWorker(server.main);
       const hung = performance.now();
-      await recovered(pages, before.client, hung, 'the worker hung', 2);
+      await recovered(pages, before.client, hung, 'the worker hung', HUNG_MS);
     });
   });
 
@@ -185,8 +188,11 @@ describe('market screen', () => {
     });
   });
 
-  /** Whether the tabs share one new connection, live and whole, soon enough after `since`. */
-  async function recovered(pages, client, since, what, beyond = 0) {
+  /**
+   * Whether the tabs share one new connection, live and whole, soon enough after `since`.
+   * What hangs is noticed after a while, and its connection stays until the gateway misses its pings.
+   */
+  async function recovered(pages, client, since, what, hungMs = 0) {
     const seen = () => Promise.all(pages.map(stats));
     await until(
       `all tabs are live again after ${what}`,
@@ -202,9 +208,9 @@ describe('market screen', () => {
     );
     const took = performance.now() - since;
     console.log(`    ${what}: whole again after ${took.toFixed(0)} ms`);
-    assert.ok(took <= RECOVERY_MS, `${took} ms`);
+    assert.ok(took <= RECOVERY_MS + hungMs, `${took} ms`);
     const left = (await server.connections()).filter((each) => each.client !== client);
     assert.equal(left.length, 1, 'one connection is new');
-    if (beyond === 0) await until('the old connection is gone', 3_000, async () => (await server.sockets()) === 1);
+    if (hungMs === 0) await until('the old connection is gone', 3_000, async () => (await server.sockets()) === 1);
   }
 });
