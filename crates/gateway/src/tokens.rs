@@ -132,6 +132,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a duration of a second or more, such as 90s or 1h30m".to_owned())
 }
 
+/// Reads a pattern for [`Request::subjects`]; the error says what is wrong with it.
+pub fn subject(text: &str) -> Result<String, String> {
+    protocol::subject::Pattern::new(text)
+        .map(|_pattern| text.to_owned())
+        .map_err(|error| format!("{error}; expected a pattern such as xy.md.> or xy.md.tick.*"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -70,7 +70,7 @@ pub(crate) struct Token {
     pub(crate) channels: Vec<String>,
     /// A pattern (`xy.md.>`) of channels the connection may have; with one or more of them it
     /// may have no others
-    #[arg(long = "subject", value_name = "PATTERN")]
+    #[arg(long = "subject", value_name = "PATTERN", value_parser = gateway::tokens::subject)]
     pub(crate) subjects: Vec<String>,
     /// Make a subscription token for this channel instead of a connection token
     #[arg(long, value_name = "CHANNEL", conflicts_with_all = ["channels", "subjects"])]

@@ -66,6 +66,7 @@ fn a_wrong_command_line_has_its_own_status() {
         &["chekc"][..],
         &["token"],
         &["token", "--user", "a", "--ttl", "soon"],
+        &["token", "--user", "a", "--subject", "xy.>.a"],
     ] {
         assert_eq!(
             tidegate(folder.path(), arguments, &[]).status.code(),

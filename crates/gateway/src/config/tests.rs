@@ -387,6 +387,9 @@ fn nats_beyond_this_machine_is_spoken_to_with_tls_only() {
             assert!(config.is_ok(), "{far} {more}");
         }
     }
+    let error = with("urls: [ \"nats://me:not-to-be-shown@nats\" ]").unwrap_err();
+    assert_eq!(error.errors[0].key, "bus.nats.urls[0]", "{error}");
+    assert!(!error.to_string().contains("not-to-be-shown"), "{error}");
 }
 
 #[test]

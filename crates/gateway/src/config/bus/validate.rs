@@ -122,7 +122,9 @@ fn check_privacy(nats: &NatsBus, refuse: &mut dyn FnMut(&str, String)) {
     if nats.insecure {
         return;
     }
-    if let Some(url) = nats.server.plain_urls().first() {
+    // One with a password in it is refused as such, and not quoted.
+    let is_quotable = |url: &&str| !url.contains('@');
+    if let Some(url) = nats.server.plain_urls().into_iter().find(is_quotable) {
         let problem = format!(
             "{url} is beyond this machine and has no TLS; expected tls://, bus.nats.tls, or \
              bus.nats.insecure"
