@@ -629,13 +629,16 @@ async fn drain(config: &Config, parts: &Parts, accepting: &CancellationToken, fl
     fleet.drain(parts.clock, config.drain.rate, left).await;
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line; some name theirs themselves.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let reason = cause.to_string();
+        if !text.ends_with(&reason) {
+            text.push_str(": ");
+            text.push_str(&reason);
+        }
         source = cause.source();
     }
     text
