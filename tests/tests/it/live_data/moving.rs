@@ -12,14 +12,14 @@ use serde_json::json;
 use testkit::{Client, ClientError, Gateway, PATIENCE, http, token};
 
 #[test]
-fn client_of_a_killed_gateway_goes_on_at_the_other_without_a_gap() -> anyhow::Result<()> {
+fn clients_of_a_killed_gateway_go_on_at_the_other_without_a_gap() -> anyhow::Result<()> {
     leaves(Gateway::kill).map(drop)
 }
 
 #[test]
-fn client_of_a_draining_gateway_goes_on_at_the_other_without_a_gap() -> anyhow::Result<()> {
+fn clients_of_a_draining_gateway_go_on_at_the_other_without_a_gap() -> anyhow::Result<()> {
     let closes = leaves(Gateway::terminate)?;
-    assert_eq!(closes, [Some(3001)]);
+    assert_eq!(closes, [Some(3001); FOLLOWERS]);
     Ok(())
 }
 
@@ -120,31 +120,63 @@ fn nats_restart_costs_no_message_and_no_gateway() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A client follows while a gateway leaves, and numbers are published all the time; its
-/// close codes.
+/// Clients follow while their gateway leaves and numbers are published through both, one
+/// after the other; the clients' close codes.
 fn leaves(leave: impl Fn(&Gateway) -> anyhow::Result<()>) -> anyhow::Result<Vec<Option<u16>>> {
-    const LEAVES_AFTER: u64 = 50;
-    const LAST: u64 = 200;
     let scene = Scene::start()?;
     let drain = "drain: { grace: 10s, delay: 0s }";
     let (first, second) = (scene.gateway(drain)?, scene.gateway(drain)?);
     let bearer = token::user("anna")?;
-    let mut follower = Follower::start(first.main_addr(), &bearer, "room:1")?;
+    let mut followers = Vec::new();
+    for _ in 0..FOLLOWERS {
+        followers.push(Follower::start(first.main_addr(), &bearer, "room:1")?);
+    }
+    let elsewhere: SocketAddr = second.main_addr();
     std::thread::scope(|scope| {
-        let publishing = scope.spawn(|| publish(&second, 1..=LAST));
-        let elsewhere: SocketAddr = second.main_addr();
-        follower.follow(LEAVES_AFTER, elsewhere)?;
-        leave(&first)?;
-        follower.follow(LAST, elsewhere)?;
-        let published = publishing.join();
-        published.map_err(|_| anyhow::anyhow!("publisher has panicked"))?
+        let (first, second) = (&first, &second);
+        let publishing = scope.spawn(move || publish_through(&[first, second], 1..=LAST));
+        let (one, rest) = followers.split_first_mut().context("nobody follows")?;
+        let following = rest.iter_mut().map(|one| {
+            let follow = move || one.follow(LAST, elsewhere);
+            scope.spawn(follow)
+        });
+        let following: Vec<_> = following.collect();
+        one.follow(LEAVES_AFTER, elsewhere)?;
+        leave(first)?;
+        one.follow(LAST, elsewhere)?;
+        for thread in following.into_iter().chain([publishing]) {
+            let done = thread.join();
+            done.map_err(|_| anyhow::anyhow!("a thread has panicked"))??;
+        }
+        anyhow::Ok(())
     })?;
-    ensure!(follower.moves == 1, "it moved {} times", follower.moves);
-    Ok(follower.closes)
+    // Who was quick may have heard all of it before its connection ended.
+    let (mut last, deadline) = (LAST, Instant::now() + PATIENCE);
+    while followers.iter().any(|one| one.moves == 0) {
+        ensure!(Instant::now() < deadline, "some have not moved");
+        publish(&second, last + 1..=last + 20)?;
+        last += 20;
+        for follower in &mut followers {
+            follower.follow(last, elsewhere)?;
+        }
+    }
+    let moved_once = followers.iter().all(|one| one.moves == 1);
+    ensure!(moved_once, "some moved twice");
+    Ok(followers.into_iter().flat_map(|one| one.closes).collect())
 }
 
 /// Publishes numbers in order, each until it is taken, and none twice.
 fn publish(gateway: &Gateway, numbers: std::ops::RangeInclusive<u64>) -> anyhow::Result<()> {
+    publish_through(&[gateway], numbers)
+}
+
+/// Likewise, through the next gateway once one does not answer.
+fn publish_through(
+    gateways: &[&Gateway],
+    numbers: std::ops::RangeInclusive<u64>,
+) -> anyhow::Result<()> {
+    let mut asked = gateways.iter().cycle();
+    let mut gateway = asked.next().context("there is no gateway")?;
     for number in numbers {
         let publish = json!({
             "channel": "room:1", "data": number, "idempotency_key": number.to_string(),
@@ -152,7 +184,12 @@ fn publish(gateway: &Gateway, numbers: std::ops::RangeInclusive<u64>) -> anyhow:
         let deadline = Instant::now() + PATIENCE;
         while let Err(error) = api(gateway, "publish", &publish) {
             ensure!(Instant::now() < deadline, "{number} is not taken: {error}");
+            gateway = asked.next().unwrap_or(gateway);
         }
     }
     Ok(())
 }
+
+const FOLLOWERS: usize = 8;
+const LEAVES_AFTER: u64 = 50;
+const LAST: u64 = 200;
