@@ -216,6 +216,9 @@ pub enum BusError {
     /// The servers behind the bus do not allow it to us.
     #[error("bus does not allow this subject")]
     Denied,
+    /// History or positions of a subject of others that no stream keeps.
+    #[error("no stream keeps this subject")]
+    NotKept,
     /// What is to be replaced is no longer what it was.
     #[error("revision is outdated")]
     Outdated,

@@ -153,6 +153,8 @@ pub struct BusHealth {
     pub is_up: bool,
     /// How often it was lost and found again.
     pub reconnects: u64,
+    /// Seconds in which very many subjects were subscribed at it.
+    pub storms: u64,
 }
 
 /// Clients that speak HTTP.

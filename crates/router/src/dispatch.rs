@@ -426,7 +426,7 @@ fn code(error: BusError) -> ErrorCode {
         BusError::LimitExceeded { .. } => ErrorCode::LimitExceeded,
         // A temporary error: SDKs try again.
         BusError::Unavailable | BusError::SinkDetached => ErrorCode::Internal,
-        BusError::NoResponder => ErrorCode::NotAvailable,
+        BusError::NoResponder | BusError::NotKept => ErrorCode::NotAvailable,
         BusError::Refused | BusError::Outdated => ErrorCode::BadRequest,
         BusError::Denied => ErrorCode::PermissionDenied,
     }

@@ -17,6 +17,10 @@ impl NatsBus {
         channel: &Channel,
         query: HistoryQuery,
     ) -> Result<History, BusError> {
+        // Positions begin somewhere: without a stream nobody could say where.
+        if self.stream_over(channel).is_none() {
+            return Err(BusError::NotKept);
+        }
         let check_at_ms = self.clock.mono_ms() + self.spread_out(channel);
         self.interests.is_positioned(channel, false, check_at_ms);
         let Some(last) = self.last_verbatim(channel).await? else {

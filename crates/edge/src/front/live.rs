@@ -207,6 +207,7 @@ fn metrics(asked: &Asked, dialect: &LiveDialect) -> Reply {
     let metrics = &asked.front.metrics;
     let now_ms = asked.front.clock.mono_ms();
     let body = metrics.live.cached_json(now_ms, || {
+        let bus = (dialect.bus)();
         let [p50, p95, p99] = metrics.live.latencies_ms([50, 95, 99]);
         json!({
             "latency_p50": p50,
@@ -215,8 +216,8 @@ fn metrics(asked: &Asked, dialect: &LiveDialect) -> Reply {
             "slow_consumers": metrics.live.slow_consumers(),
             "ws_active": metrics.websockets(),
             "ws_msgs_rate": metrics.live.note_rate(now_ms),
-            "xy_nats_reconnects_total": (dialect.bus)().reconnects,
-            "xy_sub_storms_total": 0,
+            "xy_nats_reconnects_total": bus.reconnects,
+            "xy_sub_storms_total": bus.storms,
             "latency_p95_by_group": {},
             "slow_consumers_by_group": {},
             "timestamp": asked.front.clock.unix_ms(),

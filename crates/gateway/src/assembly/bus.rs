@@ -106,10 +106,12 @@ pub(super) fn health(bus: &Bus) -> BusHealth {
         None => BusHealth {
             is_up: true,
             reconnects: 0,
+            storms: 0,
         },
         Some(stats) => BusHealth {
             is_up: stats.connected,
             reconnects: stats.reconnects_total,
+            storms: stats.storms_total,
         },
     }
 }

@@ -24,6 +24,7 @@ fn bench(change: impl FnOnce(&mut LiveDialect)) -> Bench {
         bus: Arc::new(|| BusHealth {
             is_up: true,
             reconnects: 0,
+            storms: 0,
         }),
     };
     change(&mut dialect);
