@@ -24,9 +24,9 @@ pub(super) fn answer(asked: &Asked, path: &str) -> Reply {
         return reply::empty(StatusCode::NO_CONTENT);
     }
     let Some(demo) = &asked.live.demo else {
-        if path == "/" {
-            let message =
-                "not found: the playground is part of the demo, which is off (demo.enabled)";
+        if matches!(path, "/" | "/market" | "/market/") {
+            let message = "not found: playground and market screen are part of the demo, which \
+                           is off (demo.enabled)";
             return refuse(asked, StatusCode::NOT_FOUND, "path", message);
         }
         return refuse(asked, StatusCode::NOT_FOUND, "path", "not found");
