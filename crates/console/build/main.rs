@@ -28,7 +28,7 @@ fn main() -> std::io::Result<()> {
         Err(missing) => {
             if !matches!(missing, npm::Missing::Skipped) {
                 println!(
-                    "cargo::warning=the console is not embedded: {}",
+                    "cargo::warning=the console is not embedded: {} (mend that, then `cargo clean -p console`)",
                     missing.for_builders()
                 );
             }

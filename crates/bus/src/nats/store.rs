@@ -5,7 +5,7 @@
 //! which it was made: whether something was stored is unknown then.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::client::{Request, RequestErrorKind};
@@ -30,6 +30,8 @@ pub(super) struct Store {
     figures: Arc<Figures>,
     /// Somebody asked for a stream that nobody has.
     absent: Arc<AtomicBool>,
+    /// The second in which a failure was last logged, counted from 1.
+    complained: Arc<AtomicU64>,
 }
 
 /// A message as a stream holds it.
@@ -76,12 +78,19 @@ impl Store {
             clock,
             figures,
             absent: Arc::default(),
+            complained: Arc::default(),
         }
     }
 
     /// Whether a stream was found gone since this was asked last.
     pub(super) fn was_absent(&self) -> bool {
         self.absent.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether a failure may be logged: clients cause as many as they like.
+    fn may_complain(&self) -> bool {
+        let second = self.clock.mono_ms() / 1_000 + 1;
+        self.complained.swap(second, Ordering::Relaxed) != second
     }
 
     /// Stores a message.
@@ -110,7 +119,9 @@ impl Store {
                     err_code,
                     description,
                 } = refused;
-                error!(subject, err_code, description, "jetstream stores nothing");
+                if self.may_complain() {
+                    error!(subject, err_code, description, "jetstream stores nothing");
+                }
                 Err(BusError::Unavailable)
             }
             Ack {
@@ -237,7 +248,9 @@ impl Store {
             Some(StatusCode::NOT_FOUND) => Ok(None),
             Some(status) => {
                 let why = reply.description.unwrap_or_default();
-                error!(stream, %status, why, "stream can't be read");
+                if self.may_complain() {
+                    error!(stream, %status, why, "stream can't be read");
+                }
                 Err(BusError::Unavailable)
             }
         }
@@ -278,7 +291,9 @@ impl Store {
                     }
                     Some(status) => {
                         let why = reply.description.unwrap_or_default();
-                        error!(stream, %status, why, "stream can't be read");
+                        if self.may_complain() {
+                            error!(stream, %status, why, "stream can't be read");
+                        }
                         return Err(BusError::Unavailable);
                     }
                 }
@@ -296,7 +311,9 @@ impl Store {
         self.figures
             .took(self.clock.elapsed().saturating_sub(started));
         outcome.unwrap_or_else(|_late| {
-            warn!(stream, "stream was not read in time");
+            if self.may_complain() {
+                warn!(stream, "stream was not read in time");
+            }
             Err(BusError::Unavailable)
         })
     }
@@ -329,7 +346,9 @@ impl Store {
                     limit: "max_payload",
                 }),
                 RequestErrorKind::NoResponders => {
-                    error!(subject, "nobody answers: no such stream, or no jetstream");
+                    if self.may_complain() {
+                        error!(subject, "nobody answers: no such stream, or no jetstream");
+                    }
                     self.absent.store(true, Ordering::Relaxed);
                     Err(BusError::Unavailable)
                 }
@@ -341,7 +360,9 @@ impl Store {
                 }
             },
             Err(_late) => {
-                warn!(subject, "nats did not answer in time");
+                if self.may_complain() {
+                    warn!(subject, "nats did not answer in time");
+                }
                 Err(BusError::Unavailable)
             }
         }
