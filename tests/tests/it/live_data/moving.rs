@@ -40,9 +40,19 @@ fn position_is_the_same_from_whichever_gateway_it_was() -> anyhow::Result<()> {
     }
     assert_eq!((follower.moves, follower.heard), (2, 13));
     // A position that nobody ever gave is not pretended to be one.
-    let mut other = Client::connect(second.main_addr(), &bearer)?;
-    let answer = other.recover("room:1", "nobody", 3)?;
-    assert_ne!(answer["recovered"], true, "{answer}");
+    let top = api(&first, "history", &json!({ "channel": "room:1" }))?;
+    let epoch = top["epoch"].as_str().context("no epoch")?;
+    let recover = |epoch: &str, offset| {
+        let mut client = Client::connect(second.main_addr(), &bearer)?;
+        let answer = client.recover("room:1", epoch, offset)?;
+        anyhow::Ok(answer["recovered"] == true)
+    };
+    assert!(!recover("nobody", 3)?);
+    assert!(!recover(epoch, 14)?);
+    assert!(recover(epoch, 3)?);
+    // Nor is what was removed at the other gateway.
+    api(&first, "history_remove", &json!({ "channel": "room:1" }))?;
+    assert!(!recover(epoch, 3)?);
     Ok(())
 }
 
