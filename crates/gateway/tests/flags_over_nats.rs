@@ -180,3 +180,36 @@ async fn of_two_who_change_at_once_none_is_lost_and_one_is_told() {
     assert_eq!(one.desk.flags().state(), two.desk.flags().state());
     assert_eq!(one.tells(22).await.rollouts.len(), 21);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flags_that_the_bus_has_lost_are_kept_again() {
+    let server = Nats::start_durable().unwrap();
+    let one = Gateway::start(&server, "one").await;
+    let two = Gateway::start(&server, "two").await;
+    for version in 2..5 {
+        one.set("canary", 100, None).await.unwrap();
+        two.comes_to(version).await;
+    }
+    let Bus::Nats(nats) = &one.bus else {
+        unreachable!("it was opened over NATS")
+    };
+    let client = nats.connection().client();
+    let deleted = client.request("$JS.API.STREAM.DELETE.KV_TIDEGATE_STATE", "".into());
+    deleted.await.unwrap();
+    let changing = async {
+        let mut tries = tokio::time::interval(Duration::from_millis(20));
+        while two.set("other", 100, Some(4)).await.is_err() {
+            tries.tick().await;
+        }
+    };
+    let changed = tokio::time::timeout(DEADLINE, changing).await;
+    changed.expect("a bus that keeps again");
+    one.comes_to(5).await;
+    for gateway in [&one, &two] {
+        for name in ["canary", "other"] {
+            assert!(gateway.desk.flags().is_on(name, "anybody"), "{name}");
+        }
+    }
+    let later = Gateway::start(&server, "later").await;
+    assert_eq!(later.desk.flags().state().version, 5);
+}

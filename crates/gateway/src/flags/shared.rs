@@ -19,6 +19,8 @@ pub(super) struct Shared {
     watch: WatchKept,
     /// Of what we have seen; 0 means that nothing was there.
     revision: u64,
+    /// Of the flags that we have seen.
+    version: u64,
 }
 
 /// What another gateway has set.
@@ -38,6 +40,7 @@ impl Shared {
             bus: bus.clone(),
             watch,
             revision: 0,
+            version: 0,
         };
         let state = shared.read().await?.unwrap_or_default();
         Ok((state, shared))
@@ -47,32 +50,38 @@ impl Shared {
     async fn read(&mut self) -> Result<Option<State>, String> {
         let kept = self.bus.kept(BELOW).await;
         let kept = kept.map_err(|error| error.to_string())?;
-        let Some(found) = kept.into_iter().find(|found| found.key == KEY) else {
-            return Ok(None);
-        };
-        self.revision = found.revision;
-        found.value.map(|value| State::parse(&value)).transpose()
+        let found = kept.into_iter().find(|found| found.key == KEY);
+        self.revision = found.as_ref().map_or(0, |found| found.revision);
+        let value = found.and_then(|found| found.value);
+        let state = value.map(|value| State::parse(&value)).transpose()?;
+        self.version = state.as_ref().map_or(self.version, |state| state.version);
+        Ok(state)
     }
 
     /// Keeps flags, unless others have been kept since we looked.
     pub(super) async fn keep(&mut self, state: &State) -> Result<Outcome, String> {
-        let keep = Keep {
-            key: KEY.to_owned(),
-            value: Some(Bytes::from(state.written())),
-            ttl: None,
-            after: Some(self.revision),
-        };
-        match self.bus.keep(keep).await {
-            Ok(revision) => {
-                self.revision = revision;
-                Ok(Outcome::Kept)
+        for _ in 0..TRIES {
+            let keep = Keep {
+                key: KEY.to_owned(),
+                value: Some(Bytes::from(state.written())),
+                ttl: None,
+                after: Some(self.revision),
+            };
+            match self.bus.keep(keep).await {
+                Ok(revision) => {
+                    (self.revision, self.version) = (revision, state.version);
+                    return Ok(Outcome::Kept);
+                }
+                Err(BusError::Outdated) => {
+                    if let Some(state) = self.read().await? {
+                        return Ok(Outcome::Elsewhere(state));
+                    }
+                    // The bus has lost them; ours are what everybody had.
+                }
+                Err(error) => return Err(error.to_string()),
             }
-            Err(BusError::Outdated) => {
-                let state = self.read().await?;
-                Ok(Outcome::Elsewhere(state.unwrap_or_default()))
-            }
-            Err(error) => Err(error.to_string()),
         }
+        Err(BusError::Outdated.to_string())
     }
 
     /// What another gateway has set; never ends. Safe to cancel.
@@ -95,17 +104,33 @@ impl Shared {
     }
 
     fn heard(&mut self, kept: Kept) -> Option<News> {
-        // Our own comes back, and after a lost connection everything does.
-        if kept.key != KEY || kept.revision <= self.revision {
+        if kept.key != KEY {
             return None;
         }
-        self.revision = kept.revision;
-        match kept.value.map(|value| State::parse(&value))? {
-            Ok(state) => Some(News::State(state)),
-            Err(problem) => Some(News::Wrong(problem)),
+        let is_newer = kept.revision > self.revision;
+        let state = kept.value.map(|value| State::parse(&value));
+        match state {
+            // Our own comes back, and after a lost connection everything does. Revisions
+            // begin anew where the bus has lost what it kept; versions go on.
+            Some(Ok(state)) if is_newer || state.version > self.version => {
+                (self.revision, self.version) = (kept.revision, state.version);
+                Some(News::State(state))
+            }
+            Some(Err(problem)) if is_newer => {
+                self.revision = kept.revision;
+                Some(News::Wrong(problem))
+            }
+            Some(_) => None,
+            None => {
+                self.revision = self.revision.max(kept.revision);
+                None
+            }
         }
     }
 }
+
+/// How often flags are kept that the bus has lost meanwhile.
+const TRIES: usize = 2;
 
 /// When what was not had is asked for again.
 const AGAIN: Duration = Duration::from_secs(1);
