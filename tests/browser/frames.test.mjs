@@ -1,6 +1,7 @@
 // What the market screen costs the browser's main thread, from a trace of the browser itself.
 
 import assert from 'node:assert/strict';
+import { loadavg } from 'node:os';
 import { after, before, describe, test } from 'node:test';
 
 import { endSoon } from '../sdk/events.mjs';
@@ -41,11 +42,13 @@ describe('main thread', () => {
     const cpu = frames.map((frame) => frame.cpuMs);
     const longest = (of) => Math.max(...tasks.map(of));
     const long = { wall: tasks.filter(({ wallMs }) => wallMs > TASK_MS).length, cpu: tasks.filter(({ cpuMs }) => cpuMs > TASK_MS).length };
-    console.log(`    ${frames.length} frames in ${TRACED_MS / 1000} s, ${own.updatesPerSecond} changes/s, detail ${own.degrade}`);
+    console.log(`    ${frames.length} frames in ${TRACED_MS / 1000} s, ${own.updatesPerSecond} changes/s, detail ${own.degrade}; load of the machine ${loadavg()[0].toFixed(1)}`);
     console.log(`    work per frame: p50 ${quantile(wall, 0.5)} ms, p95 ${quantile(wall, 0.95)} ms, p99 ${quantile(wall, 0.99)} ms`);
     console.log(`    of it on the processor: p50 ${quantile(cpu, 0.5)} ms, p95 ${quantile(cpu, 0.95)} ms, p99 ${quantile(cpu, 0.99)} ms`);
     console.log(`    longest task ${longest(({ wallMs }) => wallMs).toFixed(1)} ms, ${longest(({ cpuMs }) => cpuMs).toFixed(1)} ms on the processor; over ${TASK_MS} ms: ${long.wall}, ${long.cpu} on the processor`);
 
+    // Held against the bars is time on the processor: what a machine with other work adds by making
+    // the page wait says nothing about the page.
     assert.ok(frames.length > TRACED_MS / 100, `${frames.length} frames`);
     assert.ok(own.updatesPerSecond > 500, `${own.updatesPerSecond} changes per second`);
     assert.ok(quantile(cpu, 0.95) <= FRAME_MS, 'work per frame');

@@ -6,7 +6,7 @@ import { after, before, beforeEach, afterEach, describe, test } from 'node:test'
 import { endSoon } from '../sdk/events.mjs';
 import { Chromium, stats } from './chromium.mjs';
 import { Server } from './server.mjs';
-import { throughout, until } from './wait.mjs';
+import { stalled, throughout, until } from './wait.mjs';
 
 const OPTIONS = { timeout: 60_000 };
 const TABS = 5;
@@ -58,7 +58,7 @@ describe('market screen', () => {
     });
 
     test('200 symbols move within three seconds of opening', OPTIONS, async () => {
-      const began = performance.now();
+      const began = Date.now();
       const page = await profile.open(market());
       const lasts = () => page.locator('tbody td.last').allTextContents();
       const rows = await until('200 rows', 3_000, async () => {
@@ -69,9 +69,9 @@ describe('market screen', () => {
         const now = await lasts();
         return now.filter((text, index) => text !== rows[index] && text !== '').length >= 20;
       });
-      const took = performance.now() - began;
-      console.log(`    rows move ${took.toFixed(0)} ms after the navigation`);
-      assert.ok(took <= 3_000, `${took} ms`);
+      const took = Date.now() - began;
+      console.log(`    rows move ${took} ms after the navigation`);
+      assert.ok(took <= 3_000 + stalled(began), `${took} ms`);
       // Every symbol moves, also those that are out of sight.
       const volumes = () => page.evaluate(() => globalThis.__tidegate.stats().updatesPerSecond);
       assert.ok((await volumes()) > 200);
@@ -118,7 +118,7 @@ describe('market screen', () => {
     test('tabs whose worker crashes have one connection again within three seconds', OPTIONS, async () => {
       const pages = await open(TABS);
       const [before] = await server.connections();
-      const crashed = performance.now();
+      const crashed = Date.now();
       await chromium.crashWorker(server.main);
       await recovered(pages, before.client, crashed, 'the crash of the worker');
     });
@@ -127,7 +127,7 @@ describe('market screen', () => {
       const pages = await open(2);
       const [before] = await server.connections();
       await chromium.hangWorker(server.main);
-      const hung = performance.now();
+      const hung = Date.now();
       await recovered(pages, before.client, hung, 'the worker hung', HUNG_MS);
     });
   });
@@ -148,7 +148,7 @@ describe('market screen', () => {
       const [before] = await server.connections();
       // The first one opened leads.
       await pages[0].close();
-      const closed = performance.now();
+      const closed = Date.now();
       const left = pages.slice(1);
       await recovered(left, before.client, closed, 'the leading tab was closed');
       await throughout('one connection', 500, async () => (await server.sockets()) === 1);
@@ -201,14 +201,15 @@ describe('market screen', () => {
         const all = await seen();
         const [connection] = (await server.connections()).filter((each) => each.client !== client);
         // A snapshot that is younger than what happened, or no gap since.
-        const whole = (each) => each.state === 'connected' && !each.stale && each.snapshotAgeMs < performance.now() - since;
+        const whole = (each) => each.state === 'connected' && !each.stale && each.snapshotAgeMs < Date.now() - since;
         return connection && all.every((each) => whole(each) && each.tabs === pages.length);
       },
       seen,
     );
-    const took = performance.now() - since;
-    console.log(`    ${what}: whole again after ${took.toFixed(0)} ms`);
-    assert.ok(took <= RECOVERY_MS + hungMs, `${took} ms`);
+    const took = Date.now() - since;
+    const waited = stalled(since);
+    console.log(`    ${what}: whole again after ${took} ms${waited ? `, ${waited} of which the machine stood still` : ''}`);
+    assert.ok(took <= RECOVERY_MS + hungMs + waited, `${took} ms, ${waited} of which the machine stood still`);
     const left = (await server.connections()).filter((each) => each.client !== client);
     assert.equal(left.length, 1, 'one connection is new');
     if (hungMs === 0) await until('the old connection is gone', 3_000, async () => (await server.sockets()) === 1);
