@@ -153,7 +153,7 @@ impl Running {
         info!(
             instance = settings.instance,
             groups = aggregator.grouping().len(),
-            symbols = aggregator.symbols(),
+            restored_symbols = aggregator.symbols(),
             rebuild_ms = took.as_millis() as u64,
             "aggregator runs"
         );

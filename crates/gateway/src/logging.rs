@@ -77,11 +77,16 @@ fn is_human(format: LogFormat, terminal: bool) -> bool {
 }
 
 fn targets(log: &Log) -> Targets {
-    Targets::new().with_default(filter(log.level)).with_targets(
-        log.targets
-            .iter()
-            .map(|(target, level)| (target, filter(*level))),
-    )
+    let all = filter(log.level);
+    Targets::new()
+        .with_default(all)
+        // What it tells of the connection is told by `bus`, in our words.
+        .with_target("async_nats", all.min(LevelFilter::WARN))
+        .with_targets(
+            log.targets
+                .iter()
+                .map(|(target, level)| (target, filter(*level))),
+        )
 }
 
 fn filter(level: Level) -> LevelFilter {

@@ -26,7 +26,7 @@ pub(super) fn show<C: Operator>(control: &C) -> Result<Response, Refusal> {
 #[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "a flag must be true, false, or a map with `enabled` and `percentage` (0 to 100)"
+    expecting = "a flag must be true, false, or a map with `enabled` and `percentage` (a whole number, 0 to 100)"
 )]
 enum Wanted {
     Plain(bool),
@@ -50,7 +50,9 @@ impl Wanted {
         let percentage = percentage.transpose().ok();
         let percentage = percentage.filter(|it| it.is_none_or(|number| number <= 100));
         let percentage = percentage.ok_or_else(|| {
-            Refusal::Malformed(format!("flags.{name}.percentage must be 0 to 100"))
+            Refusal::Malformed(format!(
+                "flags.{name}.percentage must be a whole number from 0 to 100"
+            ))
         })?;
         Ok(FlagValue::Rollout(FlagRollout {
             enabled: rollout.enabled,

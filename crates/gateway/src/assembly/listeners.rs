@@ -86,7 +86,8 @@ impl Bound {
                 let url = SocketAddr::new(host, main.port());
                 welcome = format!(
                     "ready; open {scheme}://{url}/ in a browser to try it, and \
-                     {scheme}://{url}/market/ for live data"
+                     {scheme}://{url}/market/ for live data; the console is at /console/ of \
+                     the admin listener, with a token from `tidegate admin-token --name me`"
                 );
             }
         }

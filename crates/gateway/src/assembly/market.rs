@@ -74,7 +74,9 @@ pub(super) async fn serve(config: &Config) -> Result<(), AssemblyError> {
     let address = listener.local_addr().map_err(refuse)?;
     info!(listener = "admin", %address, tls = false, "listening");
     if config.bus.kind == BusKind::Memory {
-        warn!("bus.kind is memory: nobody hears an aggregator that has a bus of its own");
+        let problem = "bus.kind is memory, and nobody hears an aggregator with a bus of its own; \
+                       set it to nats";
+        return Err(AssemblyError::Settings(problem.to_owned()));
     }
     let (clock, tasks) = (Clock::start(), Tasks::new());
     let node = live::random_id();
