@@ -241,7 +241,8 @@ pub enum DataFormat {
     Binary,
 }
 
-/// What happens when a client's queue is over `client.queue_max_size`.
+/// What happens when a client does not keep up; the first two act when its queue is over
+/// `client.queue_max_size`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SlowClientPolicy {
@@ -251,7 +252,8 @@ pub enum SlowClientPolicy {
     /// The oldest queued publication is dropped; positioned subscriptions are then
     /// resubscribed (2500), others just miss it.
     DropOldest,
-    /// Only the latest publication of each channel is kept in the queue.
+    /// Only the latest publication of each channel waits for a client, from the moment on at
+    /// which its socket takes no more.
     Conflate,
 }
 

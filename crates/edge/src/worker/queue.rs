@@ -161,8 +161,9 @@ impl SendQueue {
         dropped
     }
 
-    /// Takes away what waits of a frame's subject, likewise.
-    fn remove_subject(&mut self, frame: &Frame) -> usize {
+    /// Takes away what waits of a frame's subject, which it is about to replace; a frame that
+    /// is half written excepted. Returns how many went.
+    pub(crate) fn remove_subject(&mut self, frame: &Frame) -> usize {
         let Some(own) = self.find_subject(frame, self.first_whole()) else {
             return 0;
         };
@@ -451,6 +452,22 @@ mod tests {
         queue.written(1);
         assert_eq!(queue.push_latest(&frame("d", 1, 8), 1, 100), 0);
         assert_eq!(queue.bytes(), 500);
+    }
+
+    #[test]
+    fn what_waits_of_a_subject_makes_way_for_newer() {
+        let mut queue = SendQueue::default();
+        for (channel, fill) in [("a", 1), ("b", 2)] {
+            queue.push_data(&frame(channel, 2, fill), SlowClientPolicy::Conflate, 100);
+        }
+        queue.written(1);
+        let newer = frame("a", 2, 3);
+        assert_eq!(queue.remove_subject(&newer), 0, "half written");
+        queue.push_data(&newer, SlowClientPolicy::Conflate, 100);
+        let newest = frame("a", 2, 4);
+        assert_eq!(queue.remove_subject(&newest), 1);
+        queue.push_data(&newest, SlowClientPolicy::Conflate, 100);
+        assert_eq!(content(&queue), [1, 2, 2, 4, 4]);
     }
 
     #[test]

@@ -279,6 +279,10 @@ impl Receiver for Spread<'_> {
             limit = limit.max(queue.control_bytes() + frame.bytes.len());
             surplus = queue.drop_to(self.messages_max.saturating_sub(1));
         }
+        // Whoever does not keep up is to see what is, not what was a while ago.
+        if policy == SlowClientPolicy::Conflate && connection.is_blocked {
+            self.tally.dropped_conflated += queue.remove_subject(frame) as u64;
+        }
         let mut queued = queue.push_data(frame, policy, limit);
         if surplus > 0 && queued == Queued::Waiting {
             queued = Queued::Dropped {

@@ -245,7 +245,7 @@ impl Default for WebSocket {
             write_timeout: Duration::from_secs(1),
             control_frame_rate: 10,
             control_frame_burst: 50,
-            unsent_max: 16_384,
+            unsent_max: 2_048,
             compression: Compression::default(),
         }
     }
