@@ -35,7 +35,11 @@ struct Scene {
 }
 
 fn main() -> anyhow::Result<()> {
-    let is_check = std::env::args().nth(1).as_deref() == Some("--check");
+    let is_check = match std::env::args().nth(1).as_deref() {
+        None => false,
+        Some("--check") => true,
+        Some(other) => anyhow::bail!("{other:?} is not known; the one argument is --check"),
+    };
     build()?;
     let scene = Scene::start(is_check)?;
     if is_check {

@@ -15,6 +15,8 @@ interface Question {
   asked: Set<string>;
   /** Whose answer is still awaited. */
   open: Set<string>;
+  /** What the last tab that could not said of it, with a colon before. */
+  why: string;
   next(): void;
   resolve(token: string): void;
   reject(error: Error): void;
@@ -44,13 +46,14 @@ export class Tokens {
       };
       const question: Question = {
         context,
+        why: '',
         asked: new Set(),
         open: new Set(),
         next: () => {
           cancel();
           const tab = this.#candidate(question.asked);
           if (tab === undefined) {
-            if (question.open.size === 0) question.reject(new Error('no tab gave a token'));
+            if (question.open.size === 0) question.reject(new Error(`no tab gave a token${question.why}`));
             return;
           }
           question.asked.add(tab.id);
@@ -74,6 +77,7 @@ export class Tokens {
     const question = this.#questions.get(id);
     if (question === undefined) return;
     if (unauthorized) return question.reject(new Unauthorized(message));
+    question.why = `: ${message}`;
     if (question.open.delete(tab.id)) question.next();
   }
 
