@@ -122,7 +122,11 @@ pub(super) fn is_wildcard(
         return Ok(false);
     }
     let Ok(pattern) = Pattern::new(channel) else {
-        return Ok(false);
+        // Whoever speaks in subjects has mistyped one; elsewhere it is a name like others.
+        return match dialect.profile().has_own_subjects {
+            true => Err(ErrorCode::BadRequest),
+            false => Ok(false),
+        };
     };
     if pattern.is_literal() {
         return Ok(false);

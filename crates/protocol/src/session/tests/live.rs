@@ -104,3 +104,9 @@ fn list_and_token_must_both_allow_a_subject() {
     let refused = Some(103);
     assert_eq!(outcomes, [None, None, refused, refused, refused]);
 }
+
+#[test]
+fn a_mistyped_pattern_is_no_name() {
+    let outcomes = subscribe(None, &["xy.md.tick.*", "xy.md.>.x", "xy.md.a*"]);
+    assert_eq!(outcomes, [None, Some(107), Some(107)]);
+}
