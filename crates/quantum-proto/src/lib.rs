@@ -11,6 +11,7 @@
 //! together, and [`endpoint`] finds the connection that a datagram belongs to.
 #![warn(missing_docs)]
 
+pub mod codes;
 pub mod config;
 pub mod congestion;
 pub mod connection;
