@@ -1,0 +1,1 @@
+//! Ranges against a naive set.
