@@ -177,6 +177,18 @@ pub struct Repair {
 }
 
 impl Frame {
+    /// Whether it belongs to the source part.
+    pub fn is_source(&self) -> bool {
+        matches!(
+            self,
+            Self::Stream { .. }
+                | Self::MaxData { .. }
+                | Self::Reset { .. }
+                | Self::Stop { .. }
+                | Self::MaxStreams(_)
+        )
+    }
+
     /// Whether a packet with this frame asks for an acknowledgement.
     pub fn is_eliciting(&self) -> bool {
         match self {

@@ -259,6 +259,12 @@ pub fn seal(out: &mut BytesMut, start: usize, head: usize, counter: u64, key: &d
     out.put_slice(&tag);
 }
 
+/// Sets flags and sequence number of a header that was written before its payload was known.
+pub fn amend(out: &mut BytesMut, start: usize, flags: Flags, sequence: u32) {
+    out[start + 5] = flags.0;
+    out[start + 22..start + 26].copy_from_slice(&sequence.to_be_bytes());
+}
+
 /// Appends a stateless reset: [`RESET_LEN`] bytes.
 pub fn write_reset(guuid: Guuid, token: &[u8; RESET_TOKEN_LEN], out: &mut BytesMut) {
     let header = Header {

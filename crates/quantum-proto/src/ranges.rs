@@ -52,9 +52,10 @@ impl RangeSet {
                 return Inserted::New;
             }
         }
+        let full = self.ranges.len() >= self.limit;
         match self.ranges.get_mut(above) {
             Some(range) if range.0 - number == 1 => range.0 = number,
-            Some(_) | None if self.ranges.len() >= self.limit => return Inserted::Full,
+            Some(_) | None if full => return Inserted::Full,
             Some(_) | None => self.ranges.insert(above, (number, number)),
         }
         Inserted::New
