@@ -5,7 +5,10 @@
 //! [`Stamp`] it returns beside the packet, and hands it back in a [`Round`] when the packet was
 //! acknowledged or declared lost. After each [`Bbr::on_ack`] the pacer takes the new rate.
 
+mod aggregation;
 mod bbr;
+mod filter;
+mod loss;
 mod pacer;
 mod rate;
 
@@ -105,3 +108,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
