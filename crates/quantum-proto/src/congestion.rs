@@ -61,9 +61,10 @@ pub struct Round<'a> {
 }
 
 /// What BBR is doing; four states, the third with four phases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum State {
     /// Doubling the rate each round to find the bandwidth.
+    #[default]
     Startup,
     /// Draining the queue that STARTUP made.
     Drain,

@@ -11,6 +11,8 @@
 //! together, and [`endpoint`] finds the connection that a datagram belongs to.
 #![warn(missing_docs)]
 
+#[cfg(test)]
+mod chance;
 pub mod codes;
 pub mod config;
 pub mod congestion;
