@@ -356,6 +356,8 @@ impl Connection {
         if HEADER_LEN + part.len() + TRAILER_LEN > limit {
             return self.pieces_datagram(now, limit, sequence, &part, out);
         }
+        let alone = pushes && !self.streams.has_data();
+        self.encoder.on_source(now, sequence, &part, alone);
         let draft = self.begin(now, limit, part.len(), true, out);
         out.extend_from_slice(&part);
         let flags = Flags::NONE.with_if(Flags::PSH, pushes);
@@ -438,7 +440,7 @@ impl Connection {
         let volatile = from - draft.start - draft.head;
         let fixed = draft.head + TRAILER_LEN;
         let mut room = (limit - fixed).min(PAYLOAD_MAX) - volatile;
-        if self.encoder.is_active() {
+        if self.encoder.is_active() && !self.is_bulk() {
             room = room
                 .min(fec::LARGEST_SOURCE)
                 .min(limit - HEADER_LEN - TRAILER_LEN - fec::OVERHEAD);
