@@ -440,6 +440,8 @@ impl Bbr {
     }
 
     fn reset_congestion_signals(&mut self) {
+        // What is still declared lost belongs to the same episode.
+        self.loss_in_previous_round |= self.loss_in_round;
         self.loss_in_round = false;
         self.bw_latest = 0.0;
         self.inflight_latest = 0;
@@ -751,11 +753,11 @@ impl Bbr {
             }
         }
         let outdated = now > self.min_rtt_at + MIN_RTT_WINDOW;
-        if let Some(probed) = self.probe_rtt_min {
-            if outdated || self.min_rtt.is_none_or(|min| probed < min) {
-                self.min_rtt = Some(probed);
-                self.min_rtt_at = self.probe_rtt_min_at;
-            }
+        if let Some(probed) = self.probe_rtt_min
+            && (outdated || self.min_rtt.is_none_or(|min| probed < min))
+        {
+            self.min_rtt = Some(probed);
+            self.min_rtt_at = self.probe_rtt_min_at;
         }
         expired
     }
@@ -1010,3 +1012,6 @@ const PROBE_RTT_TIME: Duration = Duration::from_millis(200);
 const PROBE_RTT_GAIN: f64 = 0.5;
 /// An RTT is remembered so long as the least.
 const MIN_RTT_WINDOW: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
-//! The draft's example cases and our goals, on a bottleneck in virtual time.
+//! What is asked of congestion control, on a bottleneck in virtual time. The draft's own cases
+//! stand beside the state machine.
 
 mod cubic;
 mod goals;
-mod link;
+pub(super) mod link;
+mod parts;

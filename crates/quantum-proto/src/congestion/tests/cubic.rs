@@ -1,6 +1,6 @@
 //! CUBIC (RFC 9438) as a neighbour at the bottleneck: window only, without its refinements.
 
-pub(super) struct Cubic {
+pub(in crate::congestion) struct Cubic {
     mss: u64,
     /// Packets.
     window: f64,
@@ -12,7 +12,7 @@ pub(super) struct Cubic {
 }
 
 impl Cubic {
-    pub(super) fn new(mss: u64) -> Self {
+    pub(in crate::congestion) fn new(mss: u64) -> Self {
         Self {
             mss,
             window: 10.0,
@@ -24,11 +24,11 @@ impl Cubic {
         }
     }
 
-    pub(super) fn cwnd(&self) -> u64 {
+    pub(in crate::congestion) fn cwnd(&self) -> u64 {
         (self.window * self.mss as f64) as u64
     }
 
-    pub(super) fn on_ack(&mut self, now: f64, srtt: f64, packets: f64) {
+    pub(in crate::congestion) fn on_ack(&mut self, now: f64, srtt: f64, packets: f64) {
         if self.window < self.threshold {
             self.window += packets;
             return;
@@ -43,7 +43,7 @@ impl Cubic {
     }
 
     /// A packet sent at `sent` was lost; one reduction per round trip.
-    pub(super) fn on_loss(&mut self, now: f64, sent: f64) {
+    pub(in crate::congestion) fn on_loss(&mut self, now: f64, sent: f64) {
         if sent <= self.recovery_since {
             return;
         }

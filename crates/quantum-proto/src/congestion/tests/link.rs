@@ -8,39 +8,39 @@ use super::cubic::Cubic;
 use crate::Time;
 use crate::congestion::{Bbr, Delivered, Pacer, Round, Settings, Stamp};
 
-pub(super) const MSS: u64 = 1_200;
+pub(in crate::congestion) const MSS: u64 = 1_200;
 
-pub(super) fn ms(n: u64) -> Duration {
+pub(in crate::congestion) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-pub(super) fn mbit(n: f64) -> f64 {
+pub(in crate::congestion) fn mbit(n: f64) -> f64 {
     n * 125_000.0
 }
 
 /// The shared path. Sizes in bytes, rates in bytes per second.
-pub(super) struct Link {
-    pub(super) rate: f64,
+pub(in crate::congestion) struct Link {
+    pub(in crate::congestion) rate: f64,
     /// Round trip without queue.
-    pub(super) rtt: Duration,
-    pub(super) buffer: u64,
+    pub(in crate::congestion) rtt: Duration,
+    pub(in crate::congestion) buffer: u64,
     /// Share of packets lost behind the queue.
-    pub(super) loss: f64,
+    pub(in crate::congestion) loss: f64,
     /// Acknowledgements arrive at multiples of this (zero: at once).
-    pub(super) ack_every: Duration,
+    pub(in crate::congestion) ack_every: Duration,
     /// Marks packets (instead of nothing) while the queue holds more bytes.
-    pub(super) mark_above: Option<u64>,
+    pub(in crate::congestion) mark_above: Option<u64>,
     /// A token bucket of so many bytes, filled at `rate`, instead of a queue.
-    pub(super) policer: Option<u64>,
-    pub(super) free_at: f64,
+    pub(in crate::congestion) policer: Option<u64>,
+    pub(in crate::congestion) free_at: f64,
     tokens: f64,
     tokens_at: f64,
     random: u64,
-    pub(super) longest_queue: u64,
+    pub(in crate::congestion) longest_queue: u64,
 }
 
 impl Link {
-    pub(super) fn new(rate: f64, rtt: Duration, buffer_bdp: f64) -> Self {
+    pub(in crate::congestion) fn new(rate: f64, rtt: Duration, buffer_bdp: f64) -> Self {
         let bdp = rate * rtt.as_secs_f64();
         Self {
             rate,
@@ -58,11 +58,11 @@ impl Link {
         }
     }
 
-    pub(super) fn with_loss(self, loss: f64) -> Self {
+    pub(in crate::congestion) fn with_loss(self, loss: f64) -> Self {
         Self { loss, ..self }
     }
 
-    pub(super) fn bdp(&self) -> u64 {
+    pub(in crate::congestion) fn bdp(&self) -> u64 {
         (self.rate * self.rtt.as_secs_f64()) as u64
     }
 
@@ -70,7 +70,7 @@ impl Link {
         (self.free_at - now).max(0.0) * self.rate
     }
 
-    pub(super) fn set_rate(&mut self, now: Time, rate: f64) {
+    pub(in crate::congestion) fn set_rate(&mut self, now: Time, rate: f64) {
         let now = secs(now);
         let queue = self.queue(now);
         self.rate = rate;
@@ -116,19 +116,19 @@ impl Link {
     }
 }
 
-pub(super) fn secs(at: Time) -> f64 {
+pub(in crate::congestion) fn secs(at: Time) -> f64 {
     at.elapsed().as_secs_f64()
 }
 
 /// What the application does.
-pub(super) enum App {
+pub(in crate::congestion) enum App {
     /// Always has more.
     Bulk,
     /// Writes so many bytes each interval.
     Periodic { bytes: u64, every: Duration },
 }
 
-pub(super) enum Control {
+pub(in crate::congestion) enum Control {
     Bbr { bbr: Box<Bbr>, pacer: Box<Pacer> },
     Cubic(Cubic),
 }
@@ -147,39 +147,39 @@ enum Fate {
     Lost,
 }
 
-pub(super) struct Flow {
-    pub(super) control: Control,
-    pub(super) app: App,
+pub(in crate::congestion) struct Flow {
+    pub(in crate::congestion) control: Control,
+    pub(in crate::congestion) app: App,
     /// The application is silent from .. to.
-    pub(super) silent: Option<(Time, Time)>,
+    pub(in crate::congestion) silent: Option<(Time, Time)>,
     start: Time,
-    pub(super) written_until: Time,
+    pub(in crate::congestion) written_until: Time,
     waiting: VecDeque<(Time, u64)>,
     packets: VecDeque<InFlight>,
     first: u64,
-    pub(super) inflight: u64,
+    pub(in crate::congestion) inflight: u64,
     srtt: Duration,
     woken_for: Time,
     last_progress: Time,
-    pub(super) delivered: u64,
-    pub(super) sent: u64,
-    pub(super) lost: u64,
+    pub(in crate::congestion) delivered: u64,
+    pub(in crate::congestion) sent: u64,
+    pub(in crate::congestion) lost: u64,
     /// The longest that a written message waited for window or pacer.
-    pub(super) longest_wait: Duration,
-    pub(super) last_rtt: Duration,
+    pub(in crate::congestion) longest_wait: Duration,
+    pub(in crate::congestion) last_rtt: Duration,
     /// Loss timers fire this early, so that packets are declared lost which are not.
-    pub(super) impatient: bool,
+    pub(in crate::congestion) impatient: bool,
 }
 
 impl Flow {
-    pub(super) fn bbr(&self) -> &Bbr {
+    pub(in crate::congestion) fn bbr(&self) -> &Bbr {
         match &self.control {
             Control::Bbr { bbr, .. } => bbr,
             Control::Cubic(_) => panic!("a flow of CUBIC"),
         }
     }
 
-    pub(super) fn bbr_mut(&mut self) -> &mut Bbr {
+    pub(in crate::congestion) fn bbr_mut(&mut self) -> &mut Bbr {
         match &mut self.control {
             Control::Bbr { bbr, .. } => bbr,
             Control::Cubic(_) => panic!("a flow of CUBIC"),
@@ -206,16 +206,16 @@ enum Event {
     },
 }
 
-pub(super) struct Net {
-    pub(super) now: Time,
-    pub(super) link: Link,
-    pub(super) flows: Vec<Flow>,
+pub(in crate::congestion) struct Net {
+    pub(in crate::congestion) now: Time,
+    pub(in crate::congestion) link: Link,
+    pub(in crate::congestion) flows: Vec<Flow>,
     events: BinaryHeap<Reverse<(Time, u64, Event)>>,
     order: u64,
 }
 
 impl Net {
-    pub(super) fn new(link: Link) -> Self {
+    pub(in crate::congestion) fn new(link: Link) -> Self {
         Self {
             now: Time::ZERO,
             link,
@@ -226,13 +226,13 @@ impl Net {
     }
 
     /// One flow of BBR over `link`.
-    pub(super) fn single(link: Link, app: App) -> Self {
+    pub(in crate::congestion) fn single(link: Link, app: App) -> Self {
         let mut net = Self::new(link);
         net.add_bbr(Time::ZERO, app);
         net
     }
 
-    pub(super) fn add_bbr(&mut self, start: Time, app: App) -> usize {
+    pub(in crate::congestion) fn add_bbr(&mut self, start: Time, app: App) -> usize {
         let settings = Settings {
             startup_gain: 2.77,
             max_cwnd: 65_536 * MSS,
@@ -251,7 +251,7 @@ impl Net {
         )
     }
 
-    pub(super) fn add_cubic(&mut self, start: Time) -> usize {
+    pub(in crate::congestion) fn add_cubic(&mut self, start: Time) -> usize {
         self.add(start, App::Bulk, Control::Cubic(Cubic::new(MSS)))
     }
 
@@ -281,18 +281,22 @@ impl Net {
         flow
     }
 
-    pub(super) fn bbr(&self) -> &Bbr {
+    pub(in crate::congestion) fn bbr(&self) -> &Bbr {
         self.flows[0].bbr()
     }
 
-    pub(super) fn run_for(&mut self, time: Duration) {
+    pub(in crate::congestion) fn run_for(&mut self, time: Duration) {
         let until = self.now + time;
         self.run_until(until, |_| false);
         self.now = until;
     }
 
     /// Runs until `done`, or until `limit`; returns whether it was done.
-    pub(super) fn run_until(&mut self, limit: Time, mut done: impl FnMut(&Self) -> bool) -> bool {
+    pub(in crate::congestion) fn run_until(
+        &mut self,
+        limit: Time,
+        mut done: impl FnMut(&Self) -> bool,
+    ) -> bool {
         while let Some(Reverse((at, ..))) = self.events.peek() {
             if done(self) {
                 return true;
@@ -493,11 +497,10 @@ impl Net {
             };
             let f = &mut self.flows[flow];
             if bytes == 0 {
-                if f.inflight < f.cwnd() {
-                    if let Control::Bbr { bbr, pacer } = &mut f.control {
-                        bbr.on_app_limited(f.inflight);
-                        pacer.on_app_limited();
-                    }
+                let room = f.inflight < f.cwnd();
+                if let (true, Control::Bbr { bbr, pacer }) = (room, &mut f.control) {
+                    bbr.on_app_limited(f.inflight);
+                    pacer.on_app_limited();
                 }
                 let probe = now + f.srtt * 2 + ms(26);
                 let inflight = f.inflight;
