@@ -21,7 +21,7 @@ const DOORS: &[(&str, &[&str])] = &[
     (
         "rustls",
         &[
-            "edge", "upstream", "gateway", "tidegate", "perf", "testkit", "e2e",
+            "edge", "upstream", "gateway", "quantum", "tidegate", "perf", "testkit", "e2e",
         ],
     ),
     ("jsonwebtoken", &["auth", "perf", "testkit"]),
