@@ -27,6 +27,7 @@ mod live;
 mod outbox;
 mod proc;
 mod proxy;
+mod quantum;
 mod reference;
 mod relay;
 mod report;
@@ -69,6 +70,8 @@ enum Command {
     Proxy(proxy::Options),
     /// Market data from the aggregator over NATS to many clients, at the pace of a screen.
     Live(live::Options),
+    /// Calls over Quantum beside TCP, quinn and KCP on an emulated link that loses packets.
+    Quantum(quantum::Options),
     /// A client that reads 1 KiB a second among many that read all.
     Slow(slow::Options),
     /// Runs the server behind the proxies (what `proxy` starts for itself).
@@ -107,6 +110,7 @@ fn main() -> anyhow::Result<()> {
         Command::Backlog(options) => relay::backlog::run(&options),
         Command::Proxy(options) => proxy::run(&options),
         Command::Live(options) => live::run(&options),
+        Command::Quantum(options) => quantum::run(&options),
         Command::Slow(options) => slow::run(&options),
         Command::ProxyOrigin(options) => proxy::origin::run(&options),
         Command::Reference(options) => reference::run(&options),

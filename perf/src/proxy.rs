@@ -9,7 +9,7 @@ mod load;
 mod measure;
 mod open_loop;
 pub(crate) mod origin;
-mod pin;
+pub(crate) mod pin;
 mod ready;
 mod rivals;
 mod streams;

@@ -82,14 +82,25 @@ impl JsonLine {
         self.add(key, &list.to_string())
     }
 
+    /// Adds an object.
+    pub(crate) fn object(&mut self, key: &str, fill: impl FnOnce(&mut Self)) -> &mut Self {
+        let mut object = Self {
+            text: "{".to_owned(),
+        };
+        fill(&mut object);
+        object.text.push('}');
+        self.add(key, &object.text)
+    }
+
     pub(crate) fn print(&mut self) {
         self.text.push('}');
         say(&self.text);
     }
 
     fn add(&mut self, key: &str, value: &str) -> &mut Self {
+        let comma = if self.text.ends_with('{') { "" } else { "," };
         // Writing to a String cannot fail.
-        let _ = write!(self.text, ",\"{key}\":{value}");
+        let _ = write!(self.text, "{comma}\"{key}\":{value}");
         self
     }
 }
@@ -156,11 +167,14 @@ mod tests {
         line.count("z", 3)
             .figure("a", 1.23456)
             .count("b", None)
-            .figure("c", f64::NAN);
+            .figure("c", f64::NAN)
+            .object("d", |inner| {
+                inner.count("y", 1).count("x", 2);
+            });
         line.text.push('}');
         assert_eq!(
             line.text,
-            r#"{"bench":"idle","z":3,"a":1.235,"b":null,"c":null}"#
+            r#"{"bench":"idle","z":3,"a":1.235,"b":null,"c":null,"d":{"y":1,"x":2}}"#
         );
     }
 

@@ -5,16 +5,16 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The two cores of a run.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cores {
+pub(crate) struct Cores {
     /// The subject's.
-    pub(super) subject: usize,
+    pub(crate) subject: usize,
     /// The generator's and the origin's.
-    pub(super) others: usize,
+    pub(crate) others: usize,
 }
 
 impl Cores {
     /// The first two that this process may run on.
-    pub(super) fn pick() -> anyhow::Result<Self> {
+    pub(crate) fn pick() -> anyhow::Result<Self> {
         let allowed = sched_getaffinity(None).context("allowed cores are not known")?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
         let mut next = || cores.next().context("two cores are needed");
@@ -27,7 +27,7 @@ impl Cores {
 
 /// Runs `start` with this thread on `core`, so that a process started there stays there with
 /// all its threads; the thread goes back to `after`.
-pub(super) fn started_on<T>(
+pub(crate) fn started_on<T>(
     core: usize,
     after: usize,
     start: impl FnOnce() -> anyhow::Result<T>,
@@ -39,7 +39,7 @@ pub(super) fn started_on<T>(
 }
 
 /// Keeps this thread on a core.
-pub(super) fn stay_on(core: usize) -> anyhow::Result<()> {
+pub(crate) fn stay_on(core: usize) -> anyhow::Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     sched_setaffinity(None, &set).with_context(|| format!("thread was not pinned to core {core}"))

@@ -27,10 +27,12 @@ const DOORS: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["auth", "perf", "testkit"]),
     ("reqwest", &["auth"]),
     ("flate2", &["websocket"]),
-    ("prost", &["api", "protocol"]),
+    ("prost", &["api", "protocol", "perf"]),
     ("notify", &["gateway"]),
     ("async-nats", &["bus", "outbox"]),
+    ("quinn", &["perf"]),
     ("redis", &["outbox"]),
+    ("tokio_kcp", &["perf"]),
     ("tracing-subscriber", &["gateway"]),
     ("clap", &["tidegate", "perf", "xtask"]),
     (
