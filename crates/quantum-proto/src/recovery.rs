@@ -282,7 +282,7 @@ impl Recovery {
 
     /// How long silence lasts until a probe is due, without backoff.
     pub fn pto(&self) -> Duration {
-        self.rtt.smoothed + (4 * self.rtt.variation).max(GRANULARITY) + self.peer_delay
+        self.rtt.smoothed + (self.rtt.variation * 4).max(GRANULARITY) + self.peer_delay
     }
 
     /// Probes sent in a row without an answer.

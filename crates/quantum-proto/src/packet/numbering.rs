@@ -35,14 +35,16 @@ impl Numbering {
         // In 0 … CYCLE − 1: the first number that looks so, less one.
         let first = (position + CYCLE - self.start % CYCLE) % CYCLE;
         let near = near.saturating_sub(1);
-        // How far the next such number at or above `near` lies.
+        // How far the next such number at or above `near` lies, and the one before that.
         let ahead = (first + CYCLE - near % CYCLE) % CYCLE;
         let behind = CYCLE - ahead;
-        let below = near.checked_sub(behind).filter(|_| ahead > behind);
-        below
-            .or_else(|| near.checked_add(ahead))
-            .or_else(|| near.checked_sub(behind))?
-            .checked_add(1)
+        let above = near.checked_add(ahead).and_then(|it| it.checked_add(1));
+        let below = near.checked_sub(behind).map(|it| it + 1);
+        if ahead > behind {
+            below.or(above)
+        } else {
+            above.or(below)
+        }
     }
 }
 
