@@ -16,6 +16,8 @@ pub mod market;
 pub mod outbox;
 pub mod protocol;
 pub mod proxy;
+pub mod quantum;
+pub mod quantum_endpoint;
 pub mod session;
 pub mod stratix;
 pub mod upstream;
@@ -62,4 +64,7 @@ pub const TARGETS: &[Target] = &[
     ("market_source", market::source),
     ("market_restore", market::restore),
     ("nats_headers", bus::nats_headers),
+    ("quantum_endpoint", quantum_endpoint::datagrams),
+    ("quantum_packet", quantum::packet),
+    ("quantum_frames", quantum::frames),
 ];

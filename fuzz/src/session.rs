@@ -306,7 +306,10 @@ fn answer(request: Request, number: u8, now: Now) -> Response {
             Err,
         )),
         Request::Publish { .. } => Response::Published(refused.map_or(Ok(Published), Err)),
-        Request::Call { data, .. } => Response::Called(refused.map_or(Ok(data.clone()), Err)),
+        Request::Call { data, .. } | Request::CallService { data, .. } => {
+            let refused = refused.map(|code| code.to_error());
+            Response::Called(refused.map_or(Ok(data.clone()), Err))
+        }
         Request::History(_) => Response::History(refused.map_or(Ok(HistoryResult::default()), Err)),
         Request::Presence { .. } => {
             Response::Presence(refused.map_or(Ok(PresenceResult::default()), Err))

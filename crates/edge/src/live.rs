@@ -9,6 +9,7 @@ use auth::{Signatures, Verifier};
 use ipnet::IpNet;
 use protocol::session::Settings;
 use protocol::stratix;
+use router::services::Services;
 use websocket::{DeflateConfig, Limits};
 
 /// The settings in force, shared by front and workers.
@@ -18,6 +19,8 @@ pub type Current = Arc<ArcSwap<Live>>;
 pub struct Live {
     /// For sessions.
     pub session: Settings,
+    /// The rpc methods that services answer.
+    pub services: Arc<Services>,
     /// Which pages may connect.
     pub origins: OriginCheck,
     /// By address.

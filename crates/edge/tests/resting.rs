@@ -216,6 +216,12 @@ fn live() -> Live {
     Live {
         relay: None,
         live_data: None,
+        services: Arc::new(router::services::Services::new(
+            Vec::new(),
+            None,
+            false,
+            Clock::start(),
+        )),
         proxy: Http {
             keep_alive: PATIENCE,
             body_patience_ms: 1_000,

@@ -21,6 +21,7 @@ mod proxy;
 mod proxy_figures;
 mod relay;
 mod relay_figures;
+mod services;
 mod tls;
 mod upkeep;
 
@@ -262,6 +263,7 @@ async fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
         node: node.clone(),
         bus: bus.clone(),
         flags: flags.flags().clone(),
+        services: services::Keeper::default(),
     };
     let live = live::live(config, &around, None).map_err(AssemblyError::Settings)?;
     let revocations = Arc::new(revocations);

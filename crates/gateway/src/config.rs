@@ -31,10 +31,12 @@ mod document;
 mod environment;
 mod error;
 mod feature_flags;
+mod grpc;
 mod listen;
 mod live;
 mod nats;
 mod proxy;
+mod quantum;
 pub mod reference;
 mod relay;
 mod rpc;
@@ -47,6 +49,10 @@ pub use bus::{Bus, BusKind, MemoryBus, NatsBus, NatsHistory, NatsStream, StreamS
 pub use environment::FILE_VARIABLE;
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use feature_flags::FeatureFlags;
+pub use grpc::{
+    CallBreaker, CallConcurrency, CallPolicy, CallRate, CallRetries, Grpc, GrpcService, PeerFiles,
+    PeerTls,
+};
 pub use listen::{
     Access, AdminListener, Listeners, LiveListener, MainListener, Network, NetworkError,
     OriginError, OriginRule, ProxyProtocol, RelayListener, Tls,
@@ -54,12 +60,14 @@ pub use listen::{
 pub use live::{Live, LiveToken};
 pub use nats::NatsServer;
 pub use proxy::{AccessLog, FileRoutes, Proxy, ProxyHttp2, ProxyPool, Variables, WrittenRoute};
+pub use quantum::{FecMode, Quantum};
 pub use relay::{
     Ack, AgentAuth, AgentProtocol, AgentRate, AuthMode, Breaker, Buffer, BufferKind, ClientAuth,
     ClientRate, DataEncoding, History, NatsBuffer, Overflow, Rates, RedisBuffer, Relay, Retries,
     Route, Sync, Table,
 };
-pub use rpc::{Rpc, RpcPing};
+pub(crate) use rpc::calls;
+pub use rpc::{GrpcMethod, MessageForm, Rpc, RpcPing};
 pub use settings::{
     Admin, Client, Compression, Config, Demo, Drain, Emulation, ErrorMode, HttpApi, HttpStream,
     Level, Limits, Log, LogFormat, Sse, SubscriptionToken, WebSocket,
@@ -138,7 +146,8 @@ fn load(
         Some(file) => read_document(file, read).map_err(|error| refuse(vec![error]))?,
         None => document::Node::empty(),
     };
-    let mut errors = environment::overlay(&mut root, environment);
+    let mut errors = quantum::respell(&mut root);
+    errors.extend(environment::overlay(&mut root, environment));
     let route_file = match read_route_file(&mut root, read) {
         Ok(route_file) => route_file,
         Err(error) => {
@@ -170,7 +179,8 @@ fn load(
     };
     let mut problems = resolve_secrets(&mut config, &resolver);
     if problems.is_empty() {
-        problems = validate::problems(&config, read);
+        problems = settle_services(&mut config, read);
+        problems.extend(validate::problems(&config, read));
         let demo = config.demo.is_on();
         let content = route_file.as_deref().map(|it| (it, fingerprint(it)));
         let resolve = |secret: &mut Secret| secret.resolve(&resolver);
@@ -183,6 +193,16 @@ fn load(
         true => Ok(config),
         false => Err(refuse(problems.into_iter().map(locate).collect())),
     }
+}
+
+/// Reads what services and their transport need of files.
+fn settle_services(config: &mut Config, read: ReadFile<'_>) -> Vec<(String, String)> {
+    let mut problems = Vec::new();
+    let mut refuse = |key: &str, problem: String| problems.push((key.to_owned(), problem));
+    quantum::settle(&mut config.quantum, read, &mut refuse);
+    let has_identity = config.quantum.tls.is_mutual();
+    grpc::settle(&mut config.grpc, has_identity, read, &mut refuse);
+    problems
 }
 
 fn read_document(file: &Path, read: ReadFile<'_>) -> Result<document::Node, ConfigError> {

@@ -324,6 +324,8 @@ fixed!(
     proxy.keep_alive,
     proxy.body_timeout,
     proxy.http2,
+    quantum.tls,
+    quantum.event_log,
 );
 
 /// Requests for a reload that may wait; more wait outside.

@@ -68,9 +68,48 @@ errors! {
         "the stream no longer holds what the position asks for, or is another one";
     ConcurrentPagination = 113 "concurrent pagination" true,
         "reserved by the protocol for map subscriptions and never sent";
+    ServiceCancelled = 1001 "service: cancelled" true, "gRPC `CANCELLED`: the service gave the call up";
+    ServiceUnknown = 1002 "service: unknown" false, "gRPC `UNKNOWN`: the service failed and did not say how";
+    ServiceInvalidArgument = 1003 "service: invalid argument" false,
+        "gRPC `INVALID_ARGUMENT`: the service does not accept what it was asked";
+    ServiceDeadlineExceeded = 1004 "service: deadline exceeded" true,
+        "gRPC `DEADLINE_EXCEEDED`: no answer in time; the service may have acted";
+    ServiceNotFound = 1005 "service: not found" false, "gRPC `NOT_FOUND`";
+    ServiceAlreadyExists = 1006 "service: already exists" false, "gRPC `ALREADY_EXISTS`";
+    ServicePermissionDenied = 1007 "service: permission denied" false,
+        "gRPC `PERMISSION_DENIED`: the service does not let this user do it";
+    ServiceResourceExhausted = 1008 "service: resource exhausted" true,
+        "gRPC `RESOURCE_EXHAUSTED`, by the service or by the policy before it";
+    ServiceFailedPrecondition = 1009 "service: failed precondition" false,
+        "gRPC `FAILED_PRECONDITION`: the service is not in the state that this needs";
+    ServiceAborted = 1010 "service: aborted" false, "gRPC `ABORTED`: a conflict with another call";
+    ServiceOutOfRange = 1011 "service: out of range" false, "gRPC `OUT_OF_RANGE`";
+    ServiceUnimplemented = 1012 "service: unimplemented" false,
+        "gRPC `UNIMPLEMENTED`: the service has no such method";
+    ServiceInternal = 1013 "service: internal" false, "gRPC `INTERNAL`: the service failed";
+    ServiceUnavailable = 1014 "service: unavailable" true,
+        "gRPC `UNAVAILABLE`: the service could not be reached, or takes no calls for now";
+    ServiceDataLoss = 1015 "service: data loss" false, "gRPC `DATA_LOSS`";
+    ServiceUnauthenticated = 1016 "service: unauthenticated" false,
+        "gRPC `UNAUTHENTICATED`: the service wants to know who asks";
 }
 
 impl ErrorCode {
+    /// The error of a service that answered with this gRPC status other than `OK`: 1000 more.
+    pub fn of_service(status: u8) -> Self {
+        let code = 1_000 + u32::from(status);
+        let found = Self::ALL.iter().find(|error| error.code() == code);
+        found.copied().unwrap_or(Self::ServiceUnknown)
+    }
+
+    /// The error with words of its own behind the usual ones.
+    pub fn with(self, words: &str) -> message::Error {
+        message::Error {
+            message: format!("{}: {words}", self.message()),
+            ..self.to_error()
+        }
+    }
+
     /// The error as it stands in a reply.
     pub fn to_error(self) -> message::Error {
         message::Error {

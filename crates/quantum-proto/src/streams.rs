@@ -367,13 +367,11 @@ impl Streams {
             }
             Taken::Chunk(chunk) => {
                 let len = chunk.data.len() as u64;
-                self.window.start(now);
                 self.window.on_used(len);
                 if self.window.is_due() && !self.control.window {
                     self.window.tune(now, self.srtt);
                     self.control.window = true;
                 }
-                receiving.window.start(now);
                 receiving.window.on_used(len);
                 if receiving.window.is_due() && !receiving.window_due {
                     receiving.window.tune(now, self.srtt);

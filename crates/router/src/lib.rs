@@ -11,6 +11,7 @@ mod fanout;
 mod frame;
 pub mod proxy;
 pub mod relay;
+pub mod services;
 pub mod table;
 
 pub use dispatch::{Asking, Found, Router, Subscriber, Subscribing, policy};

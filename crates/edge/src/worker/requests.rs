@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bus::Answer;
 use protocol::code::{Disconnect, ErrorCode};
 use protocol::session::{Operation, Request, Response, Session, SubscribeAsk};
+use router::services::Who;
 use router::{Found, Subscriber, Subscribing};
 
 use super::Worker;
@@ -73,8 +74,18 @@ impl Worker {
                 self.now_or_later(slot, answer)
             }
             Request::Call { subject, data } => {
-                let answer = self.router.call(&subject, data).map(Response::Called);
-                self.now_or_later(slot, answer)
+                let answer = self.router.call(&subject, data);
+                let told = |answer: Result<_, ErrorCode>| answer.map_err(ErrorCode::to_error);
+                self.now_or_later(slot, answer.map(move |it| Response::Called(told(it))))
+            }
+            Request::CallService { method, data } => {
+                let session = &self.connections.get(slot)?.session;
+                let who = Who {
+                    user: session.identity().map_or("", |identity| &identity.user),
+                    encoding: session.encoding(),
+                };
+                let answer = self.live.services.call(&method, who, data);
+                self.now_or_later(slot, answer.map(Response::Called))
             }
             Request::History(ask) => {
                 let answer = self.router.history(now, &ask).map(Response::History);

@@ -435,6 +435,12 @@ fn live() -> Live {
         },
         relay: None,
         live_data: None,
+        services: Arc::new(router::services::Services::new(
+            Vec::new(),
+            None,
+            false,
+            Clock::start(),
+        )),
         session: Settings {
             stratix_pulse: protocol::dialect::Pulse {
                 interval: Duration::from_secs(30),

@@ -8,15 +8,15 @@ use auth::{KeySets, Verifier};
 use bus::Bus;
 use edge::live::{Addresses, DemoToken, Door, Fixed, Http, Http2, Live, LiveDialect, WebSocket};
 use lifecycle::Clock;
-use protocol::calls::Calls;
 use protocol::session;
 use protocol::settings::Namespaces;
 use websocket::{DeflateConfig, Limits};
 
-use crate::config::{Config, ErrorMode, Network};
+use crate::config::{Config, ErrorMode, Network, calls};
 use crate::flags::Flags;
 use crate::tokens;
 
+use super::services::Keeper;
 use super::{memory, relay};
 
 /// How long a demo token is good for: long enough to try things, short enough to see
@@ -34,6 +34,7 @@ pub(super) struct Around {
     pub(super) node: String,
     pub(super) bus: Bus,
     pub(super) flags: Flags,
+    pub(super) services: Keeper,
 }
 
 /// What may change while running.
@@ -54,7 +55,8 @@ pub(super) fn live(
         channel.namespaces.insert(0, relay::namespace(config));
     }
     let namespaces = Namespaces::new(&channel).map_err(|error| format!("channel.{error}"))?;
-    let calls = Calls::new(&config.rpc.requests).map_err(|error| format!("rpc.{error}"))?;
+    let calls = calls(&config.rpc).map_err(|(key, problem)| format!("rpc.{key}: {problem}"))?;
+    let services = around.services.build(config, *clock)?;
     let signatures = relay::signatures(
         &config.relay.signatures,
         before.and_then(|before| before.signatures.as_deref()),
@@ -81,6 +83,7 @@ pub(super) fn live(
             version: env!("CARGO_PKG_VERSION"),
             node: node.clone(),
         },
+        services,
         origins: Box::new(move |origin| origins.iter().any(|rule| rule.admits(origin))),
         addresses: Addresses {
             trusted: nets(&config.access.trusted_networks),

@@ -15,9 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use super::bus::Bus;
 use super::feature_flags::FeatureFlags;
+use super::grpc::Grpc;
 use super::listen::{Access, Listeners};
 use super::live::Live;
 use super::proxy::Proxy;
+use super::quantum::Quantum;
 use super::relay::Relay;
 use super::rpc::Rpc;
 use super::store::Store;
@@ -74,6 +76,10 @@ pub struct Config {
     pub store: Store,
     /// The HTTP proxy: requests below `/-/`, passed on to services and models.
     pub proxy: Proxy,
+    /// gRPC services that the gateway calls.
+    pub grpc: Grpc,
+    /// Quantum, the transport over UDP towards services.
+    pub quantum: Quantum,
     /// How the gateway leaves.
     pub drain: Drain,
     /// The playground and its tokens.
@@ -105,6 +111,8 @@ impl Default for Config {
             relay: Relay::default(),
             store: Store::default(),
             proxy: Proxy::default(),
+            grpc: Grpc::default(),
+            quantum: Quantum::default(),
             drain: Drain::default(),
             demo: Demo::default(),
         }

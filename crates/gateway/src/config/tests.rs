@@ -120,7 +120,7 @@ tidegate.yaml:12:20: channel.namespaces[0].slow_client: expected one of disconne
 tidegate.yaml:13:7: channel.namespaces[1].name: missing; expected text
 tidegate.yaml:13:17: channel.namespaces[1].presence: expected true or false, found the text "yes"
 tidegate.yaml:15:11: listeners.main.adress: unknown key; did you mean "address"?
-tidegate.yaml:16:1: frobnicate: unknown key; accepted here: access, admin, bus, channel, client, data_dir, demo, drain, emulation, feature_flags, http_api, http_stream, limits, listeners, live, log, market, proxy, relay, rpc, sse, store, websocket, workers
+tidegate.yaml:16:1: frobnicate: unknown key; accepted here: access, admin, bus, channel, client, data_dir, demo, drain, emulation, feature_flags, grpc, http_api, http_stream, limits, listeners, live, log, market, proxy, quantum, relay, rpc, sse, store, websocket, workers
 tidegate.yaml:17:10: workers: expected a whole number of at least 0, found the number -1"#
     );
 }

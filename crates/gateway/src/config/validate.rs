@@ -28,7 +28,7 @@ pub(super) fn problems(config: &Config, read: ReadFile<'_>) -> Vec<Problem> {
     super::proxy::check(&config.proxy, &mut refuse);
     super::bus::check(&config.bus, &config.channel, &mut refuse);
     super::live::check(&config.live, &mut refuse);
-    super::rpc::check(&config.rpc, &mut refuse);
+    super::rpc::check(&config.rpc, &config.grpc, &mut refuse);
     if let Err(error) = config.market.check() {
         refuse("market", error.to_string());
     }

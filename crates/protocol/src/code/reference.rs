@@ -93,6 +93,8 @@ const ERRORS: &str = "
 An error answers one command; the connection goes on.
 After an error to `connect` it is of no more use: the client opens another.
 Codes 100 to 399 belong to the protocol, 400 to 1999 to applications.
+Those from 1001 to 1016 answer rpc methods that are bound to a gRPC service (`rpc.grpc`): 1000 and the number of its status.
+Behind the message stand words of the gateway's or, where `pass_messages` says so, of the service's own.
 
 | Code | Message | Temporary | Meaning |
 |---|---|---|---|

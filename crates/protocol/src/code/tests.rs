@@ -8,7 +8,7 @@ use super::{
 #[test]
 fn codes_rise_and_lie_in_their_ranges() {
     let errors: Vec<u32> = ErrorCode::ALL.iter().map(|error| error.code()).collect();
-    assert_eq!(errors, (100..=113).collect::<Vec<_>>());
+    assert_eq!(errors, (100..=113).chain(1001..=1016).collect::<Vec<_>>());
     let disconnects: Vec<u16> = Disconnect::ALL
         .iter()
         .map(|disconnect| disconnect.code)
@@ -33,7 +33,16 @@ fn temporary_errors_are_those_of_the_protocol() {
         .filter(|error| error.temporary())
         .map(|error| error.code())
         .collect();
-    assert_eq!(temporary, [100, 111, 113]);
+    assert_eq!(temporary, [100, 111, 113, 1001, 1004, 1008, 1014]);
+}
+
+#[test]
+fn a_services_status_has_a_code_of_its_own() {
+    assert_eq!(ErrorCode::of_service(5), ErrorCode::ServiceNotFound);
+    assert_eq!(ErrorCode::of_service(16).code(), 1016);
+    for unheard_of in [0, 17, 255] {
+        assert_eq!(ErrorCode::of_service(unheard_of), ErrorCode::ServiceUnknown);
+    }
 }
 
 #[test]

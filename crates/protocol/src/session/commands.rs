@@ -12,12 +12,13 @@ use super::output::{HistoryAsk, Output, Request};
 use super::subscribe::ttl;
 use super::subscription::Traits;
 use super::{Context, Session, Step, Via, error, reply};
+use crate::calls::Call;
 use crate::channel::Channel;
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenError};
 use crate::code::{Disconnect, ErrorCode, UnsubscribeCode};
 use crate::codec::Encoding;
 use crate::message::{
-    HistoryRequest, PublishRequest, RefreshRequest, RefreshResult, RpcRequest, RpcResult,
+    Error, HistoryRequest, PublishRequest, RefreshRequest, RefreshResult, RpcRequest, RpcResult,
     SubRefreshRequest, SubRefreshResult, UnsubscribeRequest,
 };
 use crate::settings::{DataFormat, ResolvedOptions};
@@ -88,10 +89,10 @@ impl Session {
 
     /// Answers a call with what came; whoever speaks JSON gets bytes that are none as
     /// `{"base64":"…"}`.
-    pub(super) fn called(&self, id: u32, result: Result<Bytes, ErrorCode>, out: &mut Vec<Output>) {
+    pub(super) fn called(&self, id: u32, result: Result<Bytes, Error>, out: &mut Vec<Output>) {
         let data = match result {
             Ok(data) => data,
-            Err(code) => return error(out, id, code),
+            Err(error) => return reply(out, id, |reply| reply.error = Some(error)),
         };
         let fits = self.encoding == Encoding::Protobuf
             || serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok();
@@ -208,19 +209,11 @@ impl Session {
             });
         }
         if let Some(call) = cx.settings.calls.get(&request.method) {
-            let Ok((subject, channel)) = call.fill(&request.data) else {
-                return error(out, id, ErrorCode::BadRequest);
-            };
-            // Whoever is subscribed was allowed to, perhaps by a token of its own.
-            let is_allowed = self.look_up(cx, &channel).is_ok_and(|resolved| {
-                self.position_of(&channel).is_some()
-                    || self.may_subscribe(cx, &channel, &resolved.options)
-            });
-            if !is_allowed {
-                return error(out, id, ErrorCode::PermissionDenied);
+            match self.call(cx, call, &request.data) {
+                Ok(request) => self.ask(Step::Call { id }, request, out),
+                Err(code) => error(out, id, code),
             }
-            let data = request.data.clone();
-            return self.ask(Step::Call { id }, Request::Call { subject, data }, out);
+            return;
         }
         if !cx.settings.rpc_ping {
             return error(out, id, ErrorCode::NotAvailable);
@@ -229,6 +222,36 @@ impl Session {
             "ping" => reply(out, id, |reply| reply.rpc = Some(RpcResult::default())),
             _ => error(out, id, ErrorCode::MethodNotFound),
         }
+    }
+
+    /// The question that a call becomes, if its caller may ask it.
+    fn call(&self, cx: Context<'_>, call: &Call, data: &Bytes) -> Result<Request, ErrorCode> {
+        let (request, channel) = match call {
+            Call::Bus(call) => {
+                let filled = call.fill(data).map_err(|_| ErrorCode::BadRequest)?;
+                let (subject, channel) = filled;
+                let data = data.clone();
+                (Request::Call { subject, data }, Some(channel))
+            }
+            Call::Service(call) => {
+                if self.user().is_empty() && !call.anonymous {
+                    return Err(ErrorCode::PermissionDenied);
+                }
+                let channel = call.channel(data).map_err(|_| ErrorCode::BadRequest)?;
+                let (method, data) = (Arc::clone(&call.method), data.clone());
+                (Request::CallService { method, data }, channel)
+            }
+        };
+        // Whoever is subscribed was allowed to, perhaps by a token of its own.
+        let is_allowed = channel.is_none_or(|channel| {
+            self.look_up(cx, &channel).is_ok_and(|resolved| {
+                self.position_of(&channel).is_some()
+                    || self.may_subscribe(cx, &channel, &resolved.options)
+            })
+        });
+        is_allowed
+            .then_some(request)
+            .ok_or(ErrorCode::PermissionDenied)
     }
 
     pub(super) fn refresh(&mut self, id: u32, request: &RefreshRequest, out: &mut Vec<Output>) {

@@ -9,7 +9,7 @@ use crate::channel::Channel;
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenError};
 use crate::code::{Disconnect, ErrorCode};
 use crate::message::{
-    ClientInfo, HistoryResult, PresenceResult, PresenceStatsResult, Publication, Reply,
+    ClientInfo, Error, HistoryResult, PresenceResult, PresenceStatsResult, Publication, Reply,
     StreamPosition,
 };
 use crate::settings::{RecoveryMode, ResolvedOptions};
@@ -84,6 +84,13 @@ pub enum Request {
         /// What is asked.
         data: Bytes,
     },
+    /// Ask the service that a method is bound to.
+    CallService {
+        /// The method.
+        method: Arc<str>,
+        /// What is asked, as the client's encoding has it.
+        data: Bytes,
+    },
     /// Read history.
     History(HistoryAsk),
     /// Read who is there.
@@ -156,8 +163,8 @@ pub enum Response {
     Subscribed(Result<Subscribed, ErrorCode>),
     /// To [`Request::Publish`].
     Published(Result<Published, ErrorCode>),
-    /// To [`Request::Call`].
-    Called(Result<Bytes, ErrorCode>),
+    /// To [`Request::Call`] and [`Request::CallService`].
+    Called(Result<Bytes, Error>),
     /// To [`Request::History`].
     History(Result<HistoryResult, ErrorCode>),
     /// To [`Request::Presence`].

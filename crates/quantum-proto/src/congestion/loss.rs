@@ -21,9 +21,10 @@ pub(super) struct Losses {
     ranges: u32,
     last_lost: Option<u32>,
     marked: bool,
-    rtt_sum: f64,
-    rtt_samples: u32,
-    latest_rtt: Duration,
+    /// The least RTT of the round: jitter and delayed acknowledgements raise the others.
+    rtt_min: Option<Duration>,
+    /// The latest RTTs, for the same reason more than one.
+    rtt_latest: [Duration; 4],
     app_limited: bool,
     /// Bytes lost of bytes sent in rounds without visible queue; old ones weigh less and less.
     background_lost: f64,
@@ -41,9 +42,9 @@ pub(super) enum Sign {
 
 impl Losses {
     pub(super) fn on_rtt(&mut self, rtt: Duration) {
-        self.latest_rtt = rtt;
-        self.rtt_sum += rtt.as_secs_f64();
-        self.rtt_samples = self.rtt_samples.saturating_add(1);
+        self.rtt_latest.rotate_left(1);
+        self.rtt_latest[3] = rtt;
+        self.rtt_min = Some(self.rtt_min.map_or(rtt, |min| min.min(rtt)));
     }
 
     pub(super) fn on_acked(&mut self, bytes: u64, app_limited: bool) {
@@ -83,15 +84,18 @@ impl Losses {
         self.ranges
     }
 
-    /// Whether the latest RTT shows a queue.
+    /// Whether the latest RTTs show a queue.
     pub(super) fn sees_queue_now(&self, min_rtt: Option<Duration>) -> bool {
-        min_rtt.is_some_and(|min| self.latest_rtt > queue_visible_from(min))
+        let latest = self.rtt_latest.iter().min();
+        latest
+            .zip(min_rtt)
+            .is_some_and(|(rtt, min)| *rtt > queue_visible_from(min))
     }
 
-    /// Whether the round's mean RTT shows a queue.
+    /// Whether all RTTs of the round show a queue.
     pub(super) fn saw_queue(&self, min_rtt: Option<Duration>) -> bool {
-        let mean = self.rtt_sum / f64::from(self.rtt_samples.max(1));
-        min_rtt.is_some_and(|min| mean > queue_visible_from(min).as_secs_f64())
+        let least = self.rtt_min.zip(min_rtt);
+        least.is_some_and(|(rtt, min)| rtt > queue_visible_from(min))
     }
 
     /// Whether the round lost more than chance and its background explain.
@@ -131,7 +135,7 @@ impl Losses {
     /// Forgets the round, keeps the background.
     pub(super) fn reset_round(&mut self) {
         *self = Self {
-            latest_rtt: self.latest_rtt,
+            rtt_latest: self.rtt_latest,
             background_lost: self.background_lost,
             background_sent: self.background_sent,
             ..Self::default()
@@ -150,7 +154,7 @@ impl Losses {
 /// RTTs above this show a queue: a quarter above the path's own, and half a millisecond, since
 /// on short paths the hosts alone vary by more than a quarter.
 fn queue_visible_from(min_rtt: Duration) -> Duration {
-    min_rtt.saturating_add((min_rtt / 4).max(Duration::from_micros(500)))
+    min_rtt.saturating_add((min_rtt / 8).max(Duration::from_micros(500)))
 }
 
 /// Loss beyond the background that a full queue explains (the draft's LossThresh).

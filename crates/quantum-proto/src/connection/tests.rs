@@ -38,6 +38,10 @@ struct Pair {
     events: Vec<(bool, Event)>,
     /// Datagrams handed to the link, by direction.
     sent: [u64; 2],
+    /// Bytes per second and bytes of queue in each direction, if the link has limits.
+    rate: Option<(f64, f64)>,
+    /// When each direction's queue will be empty.
+    busy: [Time; 2],
 }
 
 fn address(port: u16) -> SocketAddr {
@@ -80,6 +84,8 @@ impl Pair {
             loses: Box::new(|_, _, _| false),
             events: Vec::new(),
             sent: [0, 0],
+            rate: None,
+            busy: [Time::ZERO; 2],
         }
     }
 
@@ -109,9 +115,19 @@ impl Pair {
                 for datagram in buffer.chunks(segment) {
                     self.number += 1;
                     self.sent[usize::from(to_server)] += 1;
+                    let busy = &mut self.busy[usize::from(to_server)];
+                    if let Some((rate, queue)) = self.rate {
+                        let waiting = busy.since(self.now).as_secs_f64() * rate;
+                        if waiting > queue {
+                            continue;
+                        }
+                        let wire = (datagram.len() + 28) as f64;
+                        *busy = (*busy).max(self.now) + Duration::from_secs_f64(wire / rate);
+                    }
+                    let leaves = (*busy).max(self.now);
                     if !(self.loses)(self.number, to_server, datagram.len()) {
                         self.flying.push(Flying {
-                            at: std::cmp::Reverse((self.now + self.delay, self.number)),
+                            at: std::cmp::Reverse((leaves + self.delay, self.number)),
                             to_server,
                             bytes: datagram.to_vec(),
                         });
@@ -508,4 +524,49 @@ fn reader_that_stops_holds_the_writer_and_memory_stays() {
             .iter()
             .any(|it| matches!(it.1, Event::Closed(_)))
     );
+}
+
+#[test]
+fn bulk_fills_a_path_that_loses() {
+    // 100 Mbit/s, 20 ms, a queue of two bandwidth-delay products.
+    for (loss, least) in [(0.0, 0.92), (0.01, 0.90), (0.05, 0.86)] {
+        let mut pair = Pair::new(Config::default());
+        let mut chance = chance(17);
+        pair.rate = Some((12.5e6, 500e3));
+        pair.loses = Box::new(move |_, _, _| chance() < loss);
+        pair.run(Duration::from_secs(1));
+        let id = pair.client.streams_mut().open(Priority::Bulk).expect("room");
+        let block = Bytes::from(vec![0; 64 << 10]);
+        let mut read = 0; let mut next = Time::ZERO; let mut last = 0;
+        let mut transfer = |pair: &mut Pair, length: Duration| {
+            let until = pair.now + length;
+            let before = read;
+            pair.run_until(until, |pair| {
+                let streams = pair.client.streams_mut();
+                while let Ok(1..) = streams.write(id, block.clone(), End::More) {}
+                let now = pair.now;
+                let streams = pair.server().streams_mut();
+                while let Some(id) = streams.accept() {
+                    assert_eq!(id.get(), 1);
+                }
+                while let Ok(Some(chunk)) = streams.read(now, id) {
+                    read += chunk.data.len();
+                }
+                pair.flush();
+                if loss == 0.05 && pair.now >= next {
+                    let st = pair.client.stats();
+                    let ser = pair.server().stats();
+                    eprintln!("{:?} {:?} rate {} cwnd {} infl {} srtt {:?} has {} read {} rep {} mem {} smem {}", pair.now.elapsed(), st.state, st.pacing_rate, st.cwnd, st.inflight, st.rtt, pair.client.streams_mut().has_data(), read - last, st.fec_repairs_sent, st.memory, ser.memory);
+                    last = read;
+                    next = pair.now + Duration::from_millis(50);
+                }
+                false
+            });
+            (read - before) as f64 / length.as_secs_f64() / 12.5e6
+        };
+        transfer(&mut pair, Duration::from_secs(2));
+        let share = transfer(&mut pair, Duration::from_secs(10));
+        let stats = pair.client.stats();
+        assert!(share >= least, "{share} of the rate at {loss}");
+    }
 }

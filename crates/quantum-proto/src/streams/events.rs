@@ -94,6 +94,13 @@ impl Events {
     }
 }
 
+#[cfg(test)]
+impl Events {
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+}
+
 impl Stream {
     fn poll(&mut self, id: StreamId, buffer: usize) -> Option<StreamEvent> {
         if self.news.take(News::OPENED) {

@@ -27,12 +27,6 @@ impl<T> Queue<T> {
         }
     }
 
-    pub(super) fn push_front(&mut self, element: T) {
-        if let Some(second) = self.head.replace(element) {
-            self.tail.push_front(second);
-        }
-    }
-
     pub(super) fn pop_front(&mut self) -> Option<T> {
         let first = self.head.take();
         self.head = self.tail.pop_front();
@@ -57,34 +51,5 @@ impl<T> Queue<T> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.head.is_none()
-    }
-}
-
-impl<T: Ord> Queue<T> {
-    /// Puts `element` where it belongs in an ascending queue, unless it is there already.
-    /// Says whether it was put in. Fast at the end, linear elsewhere.
-    pub(super) fn insert_sorted(&mut self, element: T) -> bool {
-        let Some(head) = &self.head else {
-            self.head = Some(element);
-            return true;
-        };
-        if element <= *head {
-            let differs = element < *head;
-            if differs {
-                self.push_front(element);
-            }
-            return differs;
-        }
-        if self.tail.back().is_none_or(|last| *last < element) {
-            self.tail.push_back(element);
-            return true;
-        }
-        match self.tail.binary_search(&element) {
-            Ok(_) => false,
-            Err(index) => {
-                self.tail.insert(index, element);
-                true
-            }
-        }
     }
 }

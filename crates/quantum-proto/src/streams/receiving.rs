@@ -46,9 +46,10 @@ pub(super) struct Receiving {
     ready: Queue<Bytes>,
     tail: BytesMut,
     islands: BTreeMap<u64, BytesMut>,
-    /// Ends of messages up to `next` that were not read yet, ascending.
+    /// Ends of messages that were not read yet, as far as they came in order.
     marks: Queue<u64>,
-    marks_ahead: BTreeSet<u64>,
+    /// Those that came out of order; one may be among the others too.
+    marks_apart: BTreeSet<u64>,
     /// The last end of a message that was read; 0 is none, so that no message is empty.
     marked: u64,
 }
@@ -102,7 +103,7 @@ impl Receiving {
             tail: BytesMut::new(),
             islands: BTreeMap::new(),
             marks: Queue::default(),
-            marks_ahead: BTreeSet::new(),
+            marks_apart: BTreeSet::new(),
             marked: 0,
         }
     }
@@ -126,7 +127,6 @@ impl Receiving {
         if message_end {
             self.put_mark(end, held);
         }
-        self.join_marks();
         let fresh = self.received - before;
         held.bytes += fresh;
         if held.islands > ISLANDS_MAX {
@@ -164,7 +164,7 @@ impl Receiving {
             }
             State::Over => return Taken::Over,
         }
-        let mark = self.marks.front().copied();
+        let mark = self.mark();
         let data = if mark == Some(self.read) {
             // The mark came after its bytes had been read.
             Bytes::new()
@@ -179,9 +179,7 @@ impl Receiving {
         self.read += len;
         held.bytes -= len;
         let end = if mark == Some(self.read) {
-            self.marks.pop_front();
-            held.marks -= 1;
-            self.marked = self.read;
+            self.take_mark(held);
             End::Message
         } else if self.end == Some(self.read) {
             self.state = State::Over;
@@ -224,7 +222,7 @@ impl Receiving {
             State::Open => {
                 self.next > self.read
                     || self.end == Some(self.read)
-                    || self.marks.front() == Some(&self.read)
+                    || self.mark() == Some(self.read)
             }
             State::Reset(_) => true,
             State::Over => false,
@@ -320,14 +318,13 @@ impl Receiving {
         if self.ready.is_empty() {
             self.end_tail();
         }
-        let mut data = self.ready.pop_front()?;
-        if let Some(mark) = mark
-            && data.len() as u64 > mark - self.read
-        {
-            let rest = data.split_off((mark - self.read) as usize);
-            self.ready.push_front(rest);
+        let first = self.ready.front_mut()?;
+        match mark {
+            Some(mark) if first.len() as u64 > mark - self.read => {
+                Some(first.split_to((mark - self.read) as usize))
+            }
+            _ => self.ready.pop_front(),
         }
-        Some(data)
     }
 
     /// Copies what is new of `data`, which stand at `offset` behind a gap.
@@ -364,42 +361,52 @@ impl Receiving {
     /// A message ends at `at`. Where one has ended already, or nothing stands before, that says
     /// nothing.
     fn put_mark(&mut self, at: u64, held: &mut Held) {
-        if at <= self.marked || (at < self.read) {
+        if at <= self.marked || at < self.read {
             return;
         }
-        let fresh = if at > self.next {
-            self.marks_ahead.insert(at)
+        let last = self.marks.back_mut().copied().unwrap_or(0);
+        let fresh = if at > last && at <= self.next && self.marks_apart.is_empty() {
+            self.marks.push_back(at);
+            true
         } else {
-            // Marks that wait to join are larger than those that have joined, but perhaps not
-            // larger than this one, so they go first.
-            self.join_marks();
-            self.marks.insert_sorted(at)
+            at != last && self.marks_apart.insert(at)
         };
-        if fresh {
-            held.marks += 1;
+        held.marks += usize::from(fresh);
+    }
+
+    /// Where the next message ends, as far as known.
+    fn mark(&self) -> Option<u64> {
+        let apart = self.marks_apart.first().copied();
+        match (self.marks.front().copied(), apart) {
+            (Some(first), Some(other)) => Some(first.min(other)),
+            (first, other) => first.or(other),
         }
     }
 
-    fn join_marks(&mut self) {
-        while let Some(first) = self.marks_ahead.first().copied()
-            && first <= self.next
-        {
-            self.marks_ahead.pop_first();
-            self.marks.push_back(first);
+    /// The reader is told of the end of a message where it stands.
+    fn take_mark(&mut self, held: &mut Held) {
+        self.marked = self.read;
+        if self.marks.front() == Some(&self.read) {
+            self.marks.pop_front();
+            held.marks -= 1;
+        }
+        if self.marks_apart.remove(&self.read) {
+            held.marks -= 1;
         }
     }
 
     /// Drops everything; returns how many unread bytes that were.
     fn clear(&mut self, held: &mut Held) -> u64 {
         let unread = self.received - self.read;
+        self.received = self.read;
         held.bytes -= unread;
         held.islands -= self.islands.len();
-        held.marks -= self.marks.len() + self.marks_ahead.len();
+        held.marks -= self.marks.len() + self.marks_apart.len();
         self.ready = Queue::default();
         self.tail = BytesMut::new();
         self.islands = BTreeMap::new();
         self.marks = Queue::default();
-        self.marks_ahead = BTreeSet::new();
+        self.marks_apart = BTreeSet::new();
         unread
     }
 }

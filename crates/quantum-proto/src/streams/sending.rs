@@ -1,4 +1,8 @@
 //! The sending half of a stream: keeps what was written until it is put into packets.
+//!
+//! An end of a message that is written when its data are in packets already goes out in a frame
+//! without data. If that were lost, the data behind it could be read before it comes, and two
+//! messages would look like one: so it is said again in the packet of those data.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -20,6 +24,8 @@ pub(super) struct Sending {
     in_message: bool,
     /// A part of a message is in packets, and its end is not.
     divided: bool,
+    /// The last frame was an end of a message without data.
+    bare: bool,
     /// A write took less than it was given.
     wants_room: bool,
     /// Bytes left of its turn; see the schedule.
@@ -79,6 +85,7 @@ impl Sending {
             limit,
             in_message: false,
             divided: false,
+            bare: false,
             wants_room: false,
             turn: 0,
         }
@@ -157,19 +164,38 @@ impl Sending {
         self.limit = self.limit.max(limit);
     }
 
-    /// Appends one STREAM frame of at most `room` bytes, of which `credit` may be data.
-    /// There must be room for its head, and for one byte of data unless only an end is to be sent.
+    /// Appends at most `room` bytes, of which `credit` may be data: one STREAM frame, and before
+    /// it the end of a message that has to be said again. There must be room for
+    /// [`Self::needs`] the data.
     pub(super) fn put(&mut self, id: u32, out: &mut BytesMut, room: usize, credit: u64) -> Put {
         let window = usize::try_from(credit.min(self.limit - self.offset)).unwrap_or(usize::MAX);
+        let (mut end, mut pushes) = (0, false);
+        let mut room = room.saturating_sub(STREAM_HEAD);
         let most = room.saturating_sub(STREAM_HEAD).min(window);
+        if most > 0
+            && self.queue.len() > 1
+            && let Some(first) = self.queue.front()
+            && first.data.is_empty()
+        {
+            self.queue.pop_front();
+            self.bare = true;
+            self.divided = false;
+            pushes = true;
+        }
+        if std::mem::take(&mut self.bare) {
+            if self.sendable() == Sendable::Mark {
+                end = END_MESSAGE;
+            } else {
+                write_stream_head(out, id, self.offset, END_MESSAGE, 0);
+                room = room.saturating_sub(STREAM_HEAD);
+            }
+        }
+        let most = room.min(window);
         let head = out.len();
         write_stream_head(out, id, self.offset, 0, 0);
         let began = !self.divided;
         let mut data = 0;
-        let mut end = 0;
-        while end == 0
-            && let Some(piece) = self.queue.front_mut()
-        {
+        while let Some(piece) = self.queue.front_mut() {
             let part = piece.data.len().min(most - data);
             out.put_slice(&piece.data[..part]);
             data += part;
@@ -177,22 +203,33 @@ impl Sending {
                 piece.data.advance(part);
                 break;
             }
-            end = piece.end;
+            let ends = piece.end;
             self.queue.pop_front();
+            if ends != 0 {
+                end |= ends;
+                break;
+            }
         }
         out[head + 1..head + FRAME_HEAD].copy_from_slice(&((13 + data) as u16).to_be_bytes());
         out[head + STREAM_HEAD - 1] = end;
         self.offset += data as u64;
         self.queued -= data;
         self.divided = end == 0;
+        self.bare = data == 0 && end == END_MESSAGE;
         if end & END_STREAM != 0 {
             self.state = State::Over;
         }
         Put {
             data,
-            pushes: end != 0,
+            pushes: pushes || end != 0,
             whole: end != 0 && began,
         }
+    }
+
+    /// Room that [`Self::put`] needs for `data` bytes of data.
+    pub(super) fn needs(&self, data: usize) -> usize {
+        let again = self.bare && self.sendable() == Sendable::Data;
+        STREAM_HEAD + data + if again { STREAM_HEAD } else { 0 }
     }
 
     /// There is room again for a writer that had found too little. Says so once.

@@ -6,7 +6,8 @@ use crate::Time;
 
 /// A receive window. It moves on as bytes are used, and the peer is told when half of it is
 /// used; it doubles, up to [`GROWTH_MAX`] times its first size, while the peer uses it up within
-/// two round trips, since then the window and not the path limits the peer.
+/// eight round trips: a smaller one would limit the peer while something lost is sent again, be
+/// that data in front of what waits or the news of the window itself.
 #[derive(Debug)]
 pub(super) struct Window {
     size: u64,
@@ -19,6 +20,9 @@ pub(super) struct Window {
 
 /// A window grows to at most so many times its configured size.
 pub(super) const GROWTH_MAX: u64 = 16;
+
+/// A window that lasts for so many round trips is large enough.
+const ROUNDS: u128 = 8;
 
 impl Window {
     /// A window of `size` bytes, of which the peer knows.
@@ -57,12 +61,12 @@ impl Window {
         // The news took so long, a whole window in proportion.
         let whole = now.since(since).as_nanos() * u128::from(self.size);
         let news = u128::from(self.news());
-        if whole < 2 * srtt.as_nanos() * news {
+        if whole < ROUNDS * srtt.as_nanos() * news {
             self.size = (self.size * 2).min(self.largest);
         }
     }
 
-    /// The clock of the first tuning starts.
+    /// A reader waits: the time until its window is used up counts from here, the first time.
     pub(super) fn start(&mut self, now: Time) {
         self.since.get_or_insert(now);
     }

@@ -25,7 +25,7 @@ pub struct Filled {
 }
 
 /// Room in which [`Streams::fill`] always makes progress if [`Streams::has_data`].
-pub const FILL_ROOM_MIN: usize = STREAM_HEAD + 1;
+pub const FILL_ROOM_MIN: usize = 2 * STREAM_HEAD + 1;
 
 /// What is to be said besides data.
 #[derive(Debug, Default)]
@@ -202,7 +202,7 @@ impl Streams {
                 (_, false) => 1,
                 (_, true) => sending.queued().min(FRAGMENT_MIN),
             };
-            if left < STREAM_HEAD + fragment {
+            if left < sending.needs(fragment) {
                 break;
             }
             if sending.turn == 0 {

@@ -11,6 +11,7 @@
 #![expect(clippy::panic, reason = "a test that finds something else has failed")]
 
 mod crowd;
+mod grpc;
 mod http1_exchange;
 mod http2_exchange;
 mod http_pool;

@@ -244,6 +244,43 @@ fn rpc_methods_bound_to_a_subject_are_asked_there_by_who_may_have_the_channel() 
 }
 
 #[test]
+fn rpc_methods_bound_to_a_service_are_for_users_who_may_have_the_channel() {
+    let mut calls = crate::calls::Calls::default();
+    calls.bind_service("chat.send", "", false).unwrap();
+    calls.bind_service("denied", "closed:a", false).unwrap();
+    calls.bind_service("open", "", true).unwrap();
+    play_with(
+        |settings| settings.calls = calls,
+        r#"
+        as alice
+        > {"id":2,"rpc":{"method":"chat.send","data":{"text":"a"}}}
+        < {"id":2,"rpc":{"data":{"by":"chat.send","asked":{"text":"a"}}}}
+        > {"id":3,"rpc":{"method":"chat.send","data":"wrong"}}
+        < {"id":3,"error":{"code":1005,"message":"service: not found: no such thing"}}
+        > {"id":4,"rpc":{"method":"denied","data":{}}}
+        < {"id":4,"error":{"code":103,"message":"permission denied"}}
+        "#,
+    );
+    let mut calls = crate::calls::Calls::default();
+    calls.bind_service("chat.send", "", false).unwrap();
+    calls.bind_service("open", "", true).unwrap();
+    play_with(
+        |settings| {
+            settings.calls = calls;
+            settings.client.allow_anonymous_connect_without_token = true;
+        },
+        r#"
+        > {"id":1,"connect":{}}
+        < {"id":1,"connect":{"client":"@me","version":"1.0.0","ping":25,"pong":true}}
+        > {"id":2,"rpc":{"method":"chat.send","data":{}}}
+        < {"id":2,"error":{"code":103,"message":"permission denied"}}
+        > {"id":3,"rpc":{"method":"open","data":{}}}
+        < {"id":3,"rpc":{"data":{"by":"open","asked":{}}}}
+        "#,
+    );
+}
+
+#[test]
 fn commands_nobody_takes_close() {
     for (command, code) in [
         (r#"{"send":{"data":1}}"#, 3508),

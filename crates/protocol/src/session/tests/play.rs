@@ -424,6 +424,7 @@ fn kind(request: &Request) -> &'static str {
         Request::Subscribe(_) => "subscribe",
         Request::Publish { .. } => "publish",
         Request::Call { .. } => "call",
+        Request::CallService { .. } => "call-service",
         Request::History(_) => "history",
         Request::Presence { .. } => "presence",
         Request::PresenceStats { .. } => "presence-stats",

@@ -26,6 +26,8 @@ pub(in crate::congestion) struct Link {
     pub(in crate::congestion) buffer: u64,
     /// Share of packets lost behind the queue.
     pub(in crate::congestion) loss: f64,
+    /// Each acknowledgement is late by up to this, and may overtake others.
+    pub(in crate::congestion) jitter: Duration,
     /// Acknowledgements arrive at multiples of this (zero: at once).
     pub(in crate::congestion) ack_every: Duration,
     /// Marks packets (instead of nothing) while the queue holds more bytes.
@@ -47,6 +49,7 @@ impl Link {
             rtt,
             buffer: (bdp * buffer_bdp) as u64,
             loss: 0.0,
+            jitter: Duration::ZERO,
             ack_every: Duration::ZERO,
             mark_above: None,
             policer: None,
@@ -107,6 +110,7 @@ impl Link {
             return None;
         }
         let back = Time::after(Duration::from_secs_f64(self.free_at)) + self.rtt;
+        let back = back + self.jitter.mul_f64(self.chance());
         let back = match self.ack_every.as_nanos() as u64 {
             0 => back,
             every => Time::after(Duration::from_nanos(back.nanos().div_ceil(every) * every)),
@@ -166,9 +170,6 @@ pub(in crate::congestion) struct Flow {
     pub(in crate::congestion) lost: u64,
     /// The longest that a written message waited for window or pacer.
     pub(in crate::congestion) longest_wait: Duration,
-    pub(in crate::congestion) last_rtt: Duration,
-    /// Loss timers fire this early, so that packets are declared lost which are not.
-    pub(in crate::congestion) impatient: bool,
 }
 
 impl Flow {
@@ -273,8 +274,6 @@ impl Net {
             sent: 0,
             lost: 0,
             longest_wait: Duration::ZERO,
-            last_rtt: Duration::ZERO,
-            impatient: false,
         });
         let flow = self.flows.len() - 1;
         self.wake(flow, start);
@@ -313,7 +312,10 @@ impl Net {
                     flow,
                     counter,
                     marked,
-                } => self.on_ack(flow, counter, marked),
+                } => {
+                    let acks = self.take_acks((counter, marked), flow);
+                    self.on_ack(flow, &acks);
+                }
                 Event::Wake { flow } => {
                     if self.flows[flow].woken_for <= at {
                         self.flows[flow].woken_for = Time::NEVER;
@@ -337,39 +339,45 @@ impl Net {
         }
     }
 
-    fn on_ack(&mut self, flow: usize, counter: u64, marked: bool) {
+    fn on_ack(&mut self, flow: usize, acks: &[(u64, bool)]) {
         let now = self.now;
         let f = &mut self.flows[flow];
-        let Some(index) = counter.checked_sub(f.first) else {
+        let (mut acked, mut spurious) = (Vec::new(), Vec::new());
+        let mut newest = None;
+        for (counter, _) in acks {
+            let Some(index) = counter.checked_sub(f.first) else {
+                continue;
+            };
+            let packet = &mut f.packets[index as usize];
+            let delivered = Delivered {
+                stamp: packet.stamp,
+                sent: packet.sent,
+                bytes: packet.bytes,
+            };
+            newest = newest.max(Some((*counter, packet.sent)));
+            f.delivered += u64::from(packet.bytes);
+            if packet.fate == Fate::Lost {
+                f.lost -= u64::from(packet.bytes);
+                spurious.push(delivered);
+            } else {
+                f.inflight -= u64::from(packet.bytes);
+                acked.push(delivered);
+            }
+            packet.fate = Fate::Acked;
+        }
+        let Some((newest, sent)) = newest else {
             return;
         };
-        let packet = &mut f.packets[index as usize];
-        let acked = Delivered {
-            stamp: packet.stamp,
-            sent: packet.sent,
-            bytes: packet.bytes,
-        };
-        let rtt = now.since(packet.sent);
-        f.last_rtt = rtt;
-        f.srtt = if f.srtt.is_zero() {
-            rtt
-        } else {
-            (f.srtt * 7 + rtt) / 8
-        };
+        let rtt = now.since(sent);
+        let smoothed = (f.srtt * 7 + rtt) / 8;
+        f.srtt = if f.srtt.is_zero() { rtt } else { smoothed };
         f.last_progress = now;
-        f.delivered += u64::from(acked.bytes);
-        if packet.fate == Fate::Lost {
-            packet.fate = Fate::Acked;
-            f.lost -= u64::from(acked.bytes);
-            if let Control::Bbr { bbr, .. } = &mut f.control {
-                bbr.on_spurious(now, &[acked]);
-            }
-        } else {
-            packet.fate = Fate::Acked;
-            f.inflight -= u64::from(acked.bytes);
-            let lost = Self::find_lost(f, counter, now);
-            Self::tell(f, now, &[acked], &lost, Some(rtt), u64::from(marked));
+        if let (Control::Bbr { bbr, .. }, false) = (&mut f.control, spurious.is_empty()) {
+            bbr.on_spurious(now, &spurious);
         }
+        let lost = Self::find_lost(f, newest, now);
+        let marks = acks.iter().filter(|(_, marked)| *marked).count();
+        Self::tell(f, now, &acked, &lost, Some(rtt), marks as u64);
         while f.packets.front().is_some_and(|p| {
             p.fate == Fate::Acked || (p.fate == Fate::Lost && now.since(p.sent) > f.srtt * 4)
         }) {
@@ -379,15 +387,32 @@ impl Net {
         self.send(flow);
     }
 
+    /// All packets of `flow` that are acknowledged now: one acknowledgement names them all.
+    fn take_acks(&mut self, first: (u64, bool), flow: usize) -> Vec<(u64, bool)> {
+        let mut acks = vec![first];
+        while let Some(Reverse((at, _, Event::Ack { flow: other, .. }))) = self.events.peek()
+            && *at == self.now
+            && *other == flow
+        {
+            if let Some(Reverse((
+                _,
+                _,
+                Event::Ack {
+                    counter, marked, ..
+                },
+            ))) = self.events.pop()
+            {
+                acks.push((counter, marked));
+            }
+        }
+        acks
+    }
+
     fn find_lost(f: &mut Flow, newest: u64, now: Time) -> Vec<Delivered> {
         let mut lost = Vec::new();
-        let patience = if f.impatient {
-            f.srtt / 2
-        } else {
-            f.srtt * 9 / 8
-        };
+        let patience = f.srtt * 9 / 8;
         for (counter, packet) in (f.first..).zip(f.packets.iter_mut()) {
-            if counter > newest && !f.impatient {
+            if counter > newest {
                 break;
             }
             let late = now.since(packet.sent) > patience;

@@ -120,6 +120,13 @@ impl Bus {
                     false => format!("\"{subject}\"").into(),
                 }))
             }
+            Request::CallService { method, data } => {
+                let said = String::from_utf8_lossy(&data);
+                Response::Called(match said.contains("wrong") {
+                    true => Err(ErrorCode::ServiceNotFound.with("no such thing")),
+                    false => Ok(format!(r#"{{"by":"{method}","asked":{said}}}"#).into()),
+                })
+            }
             Request::History(ask) => {
                 let stream = self.stream(&ask.channel);
                 let since = ask.since.map_or(0, |since| since.offset);
