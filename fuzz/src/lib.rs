@@ -18,6 +18,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod quantum;
 pub mod quantum_endpoint;
+pub mod quantum_repairs;
 pub mod session;
 pub mod stratix;
 pub mod upstream;
@@ -65,6 +66,7 @@ pub const TARGETS: &[Target] = &[
     ("market_restore", market::restore),
     ("nats_headers", bus::nats_headers),
     ("quantum_endpoint", quantum_endpoint::datagrams),
+    ("quantum_repairs", quantum_repairs::repairs),
     ("quantum_packet", quantum::packet),
     ("quantum_frames", quantum::frames),
 ];
