@@ -323,7 +323,7 @@ impl Connection {
 
     /// The flight is bulk: more waits than fits, and most of the pipe is full.
     fn is_bulk(&mut self) -> bool {
-        self.streams.has_data() && self.recovery.inflight() * 5 >= self.bbr.cwnd() * 2
+        self.streams.has_data() && self.recovery.inflight() * 4 >= self.bbr.cwnd()
     }
 
     /// What was lost and has not come by other ways.
