@@ -50,7 +50,7 @@ pub(super) struct Receiving {
     marks: Queue<u64>,
     /// Those that came out of order; one may be among the others too.
     marks_apart: BTreeSet<u64>,
-    /// The last end of a message that was read; 0 is none, so that no message is empty.
+    /// The last end of a message that was read; 0 is none, so no message is empty.
     marked: u64,
 }
 
