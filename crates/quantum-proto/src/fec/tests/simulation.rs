@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::super::{Decoder, Encoder};
 use super::{Chance, at, config, quiet, read};
-use crate::config::Config;
+use crate::config::{Config, FecMode};
 use crate::frame::Repair;
 use crate::packet::Numbering;
 
@@ -32,6 +32,23 @@ fn lone_requests_survive_ten_percent() {
         assert!(seen.late() <= 0.010, "{gaps:?}: {seen:?}");
         assert!(seen.overhead() <= 2.3, "{gaps:?}: {seen:?}");
     }
+}
+
+#[test]
+fn bursts_of_three_are_mostly_hidden() {
+    let seen = run_bursts(&config(), (0.02, 3), Gaps::Random, 100);
+    assert!(seen.late() <= 0.012, "{seen:?}");
+}
+
+#[test]
+fn blocks_hide_what_they_can() {
+    let block = Config {
+        fec_mode: FecMode::Block,
+        ..config()
+    };
+    let seen = run(&block, 0.05, Gaps::Random, 60);
+    assert!(seen.late() <= 0.005, "{seen:?}");
+    assert!(seen.overhead() <= 2.3, "{seen:?}");
 }
 
 #[test]
@@ -94,6 +111,8 @@ enum Event {
 struct Path {
     chance: Chance,
     loss: f64,
+    burst: u32,
+    burst_left: u32,
     now: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     order: u64,
@@ -115,9 +134,16 @@ struct Path {
 
 /// The first of so many seconds are not counted: half of them.
 fn run(config: &Config, loss: f64, gaps: Gaps, seconds: u64) -> Seen {
+    run_bursts(config, (loss, 1), gaps, seconds)
+}
+
+/// As [`run`], but packets are lost in bursts of that length.
+fn run_bursts(config: &Config, (loss, burst): (f64, u32), gaps: Gaps, seconds: u64) -> Seen {
     let mut path = Path {
         chance: Chance(42),
         loss,
+        burst,
+        burst_left: 0,
         now: 0,
         events: BinaryHeap::new(),
         order: 0,
@@ -165,7 +191,6 @@ fn run(config: &Config, loss: f64, gaps: Gaps, seconds: u64) -> Seen {
         }
         path.send_repairs();
     }
-    println!(
         "{loss} {gaps:?} late {:.4} overhead {:.3}",
         path.seen.late(),
         path.seen.overhead()
@@ -213,10 +238,19 @@ impl Path {
             left: self.now,
             source,
         });
-        if self.chance.unit() >= self.loss {
+        if !self.is_lost() {
             self.in_flight.insert(self.counter, content);
             self.after(ONE_WAY, Event::Arrival(self.counter));
         }
+    }
+
+    fn is_lost(&mut self) -> bool {
+        if self.burst_left == 0 && self.chance.unit() < self.loss / f64::from(self.burst) {
+            self.burst_left = self.burst;
+        }
+        let lost = self.burst_left > 0;
+        self.burst_left = self.burst_left.saturating_sub(1);
+        lost
     }
 
     fn on_arrival(&mut self, counter: u64) {
