@@ -22,7 +22,6 @@ mod socket;
 mod stream;
 mod timer;
 
-// pub mod grpc;
 pub mod identity;
 pub mod tls;
 

@@ -11,6 +11,7 @@ pub mod crowd;
 pub mod gateway;
 pub mod http;
 pub mod log;
+pub mod lossy_link;
 pub mod openclaw;
 pub mod services;
 pub mod stratix_agent;
@@ -19,6 +20,7 @@ pub mod token;
 pub use client::{Client, ClientError, Close, Handshake};
 pub use crowd::Crowd;
 pub use gateway::Gateway;
+pub use lossy_link::{LinkConfig, LinkCounts, LossyLink};
 
 use std::time::Duration;
 

@@ -1,0 +1,129 @@
+//! A client's and a server's endpoint on this machine, with certificates of their own.
+#![expect(dead_code, reason = "each test file uses a part")]
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use lifecycle::{Clock, Tasks};
+use quantum::identity::{Identity, Wanted};
+use quantum::tls::{ClientTls, Clients, ServerTls};
+use quantum::{Config, Connection, Endpoint, EndpointConfig};
+use testkit::{LinkConfig, LossyLink};
+
+pub(crate) struct Pair {
+    pub(crate) client: Endpoint,
+    pub(crate) server: Endpoint,
+    pub(crate) tasks: Tasks,
+    pub(crate) clock: Clock,
+    link: Option<LossyLink>,
+    _keys: tempfile::TempDir,
+}
+
+#[derive(Default)]
+struct Options<'a> {
+    transport: Config,
+    loss: Option<f64>,
+    log: Option<&'a Path>,
+    sockets: Option<usize>,
+}
+
+impl Pair {
+    pub(crate) async fn start(transport: Config) -> Self {
+        Self::new(Options {
+            transport,
+            ..Options::default()
+        })
+    }
+
+    pub(crate) async fn lossy(transport: Config, loss: f64) -> Self {
+        Self::new(Options {
+            transport,
+            loss: Some(loss),
+            ..Options::default()
+        })
+    }
+
+    pub(crate) async fn with_log(transport: Config, log: &Path) -> Self {
+        Self::new(Options {
+            transport,
+            log: Some(log),
+            ..Options::default()
+        })
+    }
+
+    pub(crate) async fn with_sockets(count: usize) -> Self {
+        Self::new(Options {
+            sockets: Some(count),
+            ..Options::default()
+        })
+    }
+
+    fn new(options: Options<'_>) -> Self {
+        let keys = tempfile::tempdir().unwrap();
+        let folder = keys.path().join("keys");
+        let wanted = Wanted {
+            server_names: vec!["localhost".to_owned()],
+            client_uri: "spiffe://test/client".to_owned(),
+            now: SystemTime::now(),
+            lifetime: Duration::from_secs(3_600),
+        };
+        let identity = Identity::generate(&folder, &wanted).unwrap();
+        let clients = Clients::Certified {
+            authorities: identity.authority.clone(),
+        };
+        let server_tls = ServerTls::load(&identity.server, &clients).unwrap();
+        let client_tls = ClientTls::load(&identity.authority, Some(&identity.client)).unwrap();
+        let (tasks, clock) = (Tasks::new(), Clock::start());
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut config = EndpointConfig::new("test")
+            .with_server(server_tls)
+            .with_transport(options.transport);
+        config.sockets = options.sockets;
+        let server = Endpoint::bind(any, config, &tasks, clock).unwrap();
+        let mut config = EndpointConfig::new("test")
+            .with_client(client_tls)
+            .with_transport(options.transport);
+        config.event_log = options.log.map(Path::to_owned);
+        let client = Endpoint::bind(any, config, &tasks, clock).unwrap();
+        let link = options.loss.map(|loss| {
+            LossyLink::start(LinkConfig {
+                loss,
+                delay: Duration::from_millis(2),
+                ..LinkConfig::to(server.local_addr())
+            })
+            .unwrap()
+        });
+        Self {
+            client,
+            server,
+            tasks,
+            clock,
+            link,
+            _keys: keys,
+        }
+    }
+
+    /// Where clients find the server.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let link = self.link.as_ref();
+        link.map_or_else(|| self.server.local_addr(), LossyLink::address)
+    }
+
+    pub(crate) async fn connect(&self) -> Connection {
+        let connecting = self.client.connect(self.address(), "localhost");
+        connecting.await.unwrap()
+    }
+}
+
+/// How long anything may take on a busy machine.
+pub(crate) fn patience() -> Duration {
+    testkit::PATIENCE
+}
+
+/// Fails a test that hangs.
+pub(crate) async fn timely<T>(what: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(2 * patience(), what).await;
+    done.expect("test takes too long")
+}

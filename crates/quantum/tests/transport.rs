@@ -1,0 +1,312 @@
+//! Connections and streams on real sockets of this machine.
+#![expect(clippy::disallowed_methods, reason = "the test owns its tasks and clock")]
+
+mod pair;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pair::{Pair, patience, timely};
+use quantum::codes::close;
+use quantum::{Closed, Config, ConnectError, End, Priority, ReadError, WriteError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_comes_back() {
+    let pair = Pair::start(Config::default()).await;
+    timely(async {
+        let client = pair.connect().await;
+        let server = pair.server.accept().await.unwrap();
+        assert_eq!(client.guuid(), server.guuid());
+        assert!(server.peer().is_some());
+        tokio::join!(echo_one(&server), async {
+            let (mut send, mut recv) = client.open(Priority::Unary).await.unwrap();
+            send.write(Bytes::from_static(b"hello"), End::Message)
+                .await
+                .unwrap();
+            let chunk = recv.read().await.unwrap().unwrap();
+            assert_eq!((&chunk.data[..], chunk.end), (&b"hello"[..], End::Message));
+            send.write(Bytes::new(), End::Stream).await.unwrap();
+            assert_eq!(recv.read().await.unwrap().unwrap().end, End::Stream);
+            assert_eq!(recv.read().await, Ok(None));
+        });
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_data_arrive_whole_on_many_streams() {
+    let pair = Pair::start(Config::default()).await;
+    let data: Bytes = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
+    timely(async {
+        let client = pair.connect().await;
+        let server = pair.server.accept().await.unwrap();
+        let serving = tokio::spawn(async move {
+            while let Ok((mut send, mut recv)) = server.accept().await {
+                tokio::spawn(async move {
+                    while let Some(chunk) = recv.read().await.unwrap() {
+                        send.write(chunk.data, chunk.end).await.unwrap();
+                    }
+                });
+            }
+        });
+        let calls = (0..8).map(|_| {
+            let (client, data) = (client.clone(), data.clone());
+            tokio::spawn(async move {
+                let (mut send, mut recv) = client.open(Priority::Bulk).await.unwrap();
+                let expected = data.clone();
+                let writing = tokio::spawn(async move { send.write(data, End::Stream).await });
+                let mut at = 0;
+                while let Some(chunk) = recv.read().await.unwrap() {
+                    assert_eq!(chunk.data, expected.slice(at..at + chunk.data.len()));
+                    at += chunk.data.len();
+                }
+                writing.await.unwrap().unwrap();
+                assert_eq!(at, expected.len());
+            })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            call.await.unwrap();
+        }
+        client.close(close::DONE, "");
+        serving.await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_byte_stream_is_read_and_written_like_any_other() {
+    let pair = Pair::start(Config::default()).await;
+    timely(async {
+        let client = pair.connect().await;
+        let (send, recv) = client.open(Priority::Unary).await.unwrap();
+        let mut stream = quantum::ByteStream::new(send, recv);
+        stream.write_all(b"one line\n").await.unwrap();
+        let server = pair.server.accept().await.unwrap();
+        let (send, recv) = server.accept().await.unwrap();
+        let mut other = quantum::ByteStream::new(send, recv);
+        let mut line = [0; 9];
+        other.read_exact(&mut line).await.unwrap();
+        assert_eq!(&line, b"one line\n");
+        let large = vec![7; 1_000_000];
+        let (_, received) = tokio::join!(
+            async {
+                other.write_all(&large).await.unwrap();
+                other.shutdown().await.unwrap();
+            },
+            async {
+                let mut received = Vec::new();
+                stream.read_to_end(&mut received).await.unwrap();
+                received
+            }
+        );
+        assert!(received == large);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dropped_half_tells_the_peer() {
+    let pair = Pair::start(Config::default()).await;
+    timely(async {
+        let client = pair.connect().await;
+        let server = pair.server.accept().await.unwrap();
+        let (mut send, recv) = client.open(Priority::Unary).await.unwrap();
+        send.write(Bytes::from_static(b"x"), End::Message)
+            .await
+            .unwrap();
+        let (mut answer, mut question) = server.accept().await.unwrap();
+        assert!(question.read().await.unwrap().is_some());
+        drop(recv);
+        assert_eq!(answer.stopped().await, Some(quantum::ABANDONED));
+        let refused = answer.write(Bytes::from_static(b"y"), End::Message).await;
+        assert_eq!(refused, Err(WriteError::Stopped(quantum::ABANDONED)));
+        drop(send);
+        assert_eq!(
+            question.read().await,
+            Err(ReadError::Reset(quantum::ABANDONED))
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn both_sides_hear_why_it_ended() {
+    let pair = Pair::start(Config::default()).await;
+    timely(async {
+        let client = pair.connect().await;
+        let server = pair.server.accept().await.unwrap();
+        let (_send, mut recv) = client.open(Priority::Unary).await.unwrap();
+        server.close(close::APPLICATION + 7, "enough");
+        let expected = Closed::There {
+            code: close::APPLICATION + 7,
+            text: "enough".to_owned(),
+        };
+        assert_eq!(client.closed().await, expected);
+        assert_eq!(recv.read().await, Err(ReadError::Closed(expected)));
+        pair.client.drained().await;
+        pair.server.drained().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_drops_everything_has_closed() {
+    let pair = Pair::start(Config::default()).await;
+    timely(async {
+        drop(pair.connect().await);
+        let server = pair.server.accept().await.unwrap();
+        let closed = server.closed().await;
+        assert!(matches!(closed, Closed::There { code: close::DONE, .. }));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_there_is_a_timeout_and_a_wrong_name_is_told() {
+    let config = Config {
+        handshake_timeout: Duration::from_millis(300),
+        ..Config::default()
+    };
+    let pair = Pair::start(config).await;
+    timely(async {
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let nobody = silent.local_addr().unwrap();
+        let error = pair.client.connect(nobody, "localhost").await.unwrap_err();
+        assert!(
+            matches!(
+                &error,
+                ConnectError::Closed(Closed::HandshakeTimedOut { .. })
+            ),
+            "{error:?}"
+        );
+        let there = pair.server.local_addr();
+        let error = pair.client.connect(there, "other.example").await;
+        let error = error.unwrap_err();
+        assert!(
+            matches!(&error, ConnectError::Closed(Closed::Here { code, .. }) if *code & close::TLS != 0),
+            "{error:?}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn loss_delays_and_does_not_lose() {
+    let pair = Pair::lossy(Config::default(), 0.1).await;
+    timely(async {
+        let client = pair.connect().await;
+        let server = pair.server.accept().await.unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut send, mut recv)) = server.accept().await {
+                while let Ok(Some(chunk)) = recv.read().await {
+                    send.write(chunk.data, chunk.end).await.unwrap();
+                }
+            }
+        });
+        for call in 0..200_u32 {
+            let (mut send, mut recv) = client.open(Priority::Unary).await.unwrap();
+            let data = Bytes::from(call.to_be_bytes().repeat(250));
+            send.write(data.clone(), End::Stream).await.unwrap();
+            let mut answer = Vec::new();
+            while let Some(chunk) = recv.read().await.unwrap() {
+                answer.extend_from_slice(&chunk.data);
+            }
+            assert!(answer == data, "call {call}");
+        }
+    })
+    .await;
+    let figures = pair.client.figures().of(quantum::Role::Client);
+    assert!(figures.packets_lost > 0, "{figures:?}");
+    assert!(figures.fec_recoveries > 0, "{figures:?}");
+    assert!(figures.rtt.count() > 0, "{figures:?}");
+}
+
+#[tokio::test]
+async fn settings_change_while_connections_live() {
+    let off = Config {
+        fec_ratio: 0.0,
+        ..Config::default()
+    };
+    let pair = Pair::start(off).await;
+    let repairs = || pair.client.figures().of(quantum::Role::Client).fec_repair_sent;
+    timely(async {
+        let client = pair.connect().await;
+        let server = pair.server.accept().await.unwrap();
+        let call = async || {
+            let (mut send, _recv) = client.open(Priority::Unary).await.unwrap();
+            send.write(Bytes::from_static(&[1; 500]), End::Stream)
+                .await
+                .unwrap();
+            let (_answer, mut question) = server.accept().await.unwrap();
+            while question.read().await.unwrap().is_some() {}
+        };
+        for _ in 0..20 {
+            call().await;
+        }
+        assert_eq!(repairs(), 0);
+        pair.client.configure(&Config::default());
+        let begun = pair.clock.elapsed();
+        while repairs() == 0 {
+            call().await;
+            assert!(pair.clock.elapsed() - begun < patience());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_event_log_tells_the_life_of_a_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.jsonl");
+    let pair = Pair::with_log(Config::default(), &path).await;
+    timely(async {
+        let client = pair.connect().await;
+        client.close(close::DONE, "tired \"of\" it");
+        pair.client.drained().await;
+        let told = async || loop {
+            let text = std::fs::read_to_string(&path).unwrap();
+            if text.contains("\"closed\"") {
+                return text;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let text = told().await;
+        for line in text.lines() {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(event["guuid"], client.guuid().to_string());
+        }
+        assert!(text.contains("\"began\"") && text.contains("\"connected\""), "{text}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_spread_over_sockets_and_all_work() {
+    let pair = Pair::with_sockets(3).await;
+    timely(async {
+        let mut connections = Vec::new();
+        for _ in 0..12 {
+            let client = pair.connect().await;
+            let server = pair.server.accept().await.unwrap();
+            connections.push((client, server));
+        }
+        for (client, server) in &connections {
+            tokio::join!(echo_one(server), async {
+                let (mut send, mut recv) = client.open(Priority::Unary).await.unwrap();
+                let text = Bytes::from(client.guuid().to_string());
+                send.write(text.clone(), End::Stream).await.unwrap();
+                assert_eq!(recv.read().await.unwrap().unwrap().data, text);
+            });
+        }
+    })
+    .await;
+}
+
+/// Serves one stream.
+async fn echo_one(server: &quantum::Connection) {
+    let (mut send, mut recv) = server.accept().await.unwrap();
+    while let Some(chunk) = recv.read().await.unwrap() {
+        send.write(chunk.data, chunk.end).await.unwrap();
+    }
+}
