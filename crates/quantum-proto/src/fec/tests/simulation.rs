@@ -191,10 +191,6 @@ fn run_bursts(config: &Config, (loss, burst): (f64, u32), gaps: Gaps, seconds: u
         }
         path.send_repairs();
     }
-        "{loss} {gaps:?} late {:.4} overhead {:.3}",
-        path.seen.late(),
-        path.seen.overhead()
-    );
     path.seen
 }
 
