@@ -1,0 +1,126 @@
+//! What carries calls to one endpoint. Clones share its connections.
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use tonic::body::Body;
+use tonic::client::GrpcService;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+
+use super::target::{Target, Tls, Transport};
+
+/// What carries calls to one endpoint. It connects with the first call, and again after a
+/// loss. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Channel(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Tcp(tonic::transport::Channel),
+}
+
+/// A channel can't be made of what was configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// Certificates, key or name are of no use.
+    #[error("tls could not be set up: {0}")]
+    Tls(String),
+    /// There is no Quantum endpoint in this process.
+    #[error("quantum is not set up")]
+    NoQuantum,
+}
+
+impl Channel {
+    /// A channel to an endpoint; nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// If the TLS settings are of no use.
+    pub fn new(target: &Target, tls: &Tls, connect_within: Duration) -> Result<Self, ChannelError> {
+        match target.transport {
+            Transport::Tcp | Transport::Tls => tcp(target, tls, connect_within),
+            Transport::Quantum => Err(ChannelError::NoQuantum),
+        }
+    }
+}
+
+fn tcp(target: &Target, tls: &Tls, connect_within: Duration) -> Result<Channel, ChannelError> {
+    let is_sealed = target.transport == Transport::Tls;
+    let scheme = if is_sealed { "https" } else { "http" };
+    let refused = |error: tonic::transport::Error| ChannelError::Tls(chain(&error));
+    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", target.authority()))
+        .map_err(refused)?
+        .connect_timeout(connect_within)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    if is_sealed {
+        let mut config = ClientTlsConfig::new();
+        config = match &tls.ca {
+            Some(ca) => config.ca_certificate(Certificate::from_pem(ca)),
+            None => config.with_native_roots(),
+        };
+        if let Some((certificate, key)) = &tls.identity {
+            config = config.identity(Identity::from_pem(certificate, key));
+        }
+        let name = tls
+            .server_name
+            .clone()
+            .unwrap_or_else(|| target.host.clone());
+        endpoint = endpoint
+            .tls_config(config.domain_name(name))
+            .map_err(refused)?;
+    }
+    Ok(Channel(Kind::Tcp(endpoint.connect_lazy())))
+}
+
+/// What a channel's call comes to.
+pub(super) type Calling =
+    Pin<Box<dyn Future<Output = Result<Response<Body>, Box<dyn Error + Send + Sync>>> + Send>>;
+
+impl GrpcService<Body> for Channel {
+    type ResponseBody = Body;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Calling;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        match &mut self.0 {
+            Kind::Tcp(channel) => GrpcService::poll_ready(channel, cx).map_err(Into::into),
+        }
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Calling {
+        match &mut self.0 {
+            Kind::Tcp(channel) => {
+                let calling = GrpcService::call(channel, request);
+                Box::pin(async move { calling.await.map_err(Into::into) })
+            }
+        }
+    }
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// After how long without a word, while calls are open, an endpoint is asked whether it is
+/// still there; and how long its answer may take.
+const PING_AFTER: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Bytes that an endpoint may send of one answer, and of all, before they are read.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
