@@ -3,7 +3,27 @@
 //! Who sends asks [`Bbr::cwnd`] how much may be in flight and [`Pacer::ready_at`] when the next
 //! packet may leave, tells [`Bbr::on_send`] of each packet that counts as in flight and keeps the
 //! [`Stamp`] it returns beside the packet, and hands it back in a [`Round`] when the packet was
-//! acknowledged or declared lost. After each [`Bbr::on_ack`] the pacer takes the new rate.
+//! acknowledged or declared lost. After each [`Bbr::on_ack`] the pacer takes the new rate. When
+//! there is room but nothing to send, both have to be told (`on_app_limited`): otherwise a pause
+//! of the application is taken for the bandwidth of the path.
+//!
+//! This is BBR of draft-ietf-ccwg-bbr (August 2026) with its constants: pacing gain 2.77 and
+//! window gain 2 in STARTUP, 0.5 in DRAIN, 0.9 / 1 / 1 / 1.25 in PROBE_BW, half the window every
+//! five seconds in PROBE_RTT. Its example cases stand in `bbr/tests.rs`. It differs in this:
+//!
+//! - Loss is answered only if something else shows congestion too, and only beyond what is always
+//!   lost on this path (`loss.rs`). With 5 % of random loss a connection keeps its rate; on a full
+//!   queue it yields as the draft asks.
+//! - A packet that the network marked (ECN) is answered like loss on a full queue.
+//! - Losses are undone as soon as what remains of them would not have been answered, not only
+//!   when all of them were spurious: paths that reorder also lose.
+//! - PROBE_RTT is left out when it would tell nothing: if the RTT came within a 32nd of the least
+//!   one in the last five seconds, or if little is sent and no queue is visible.
+//! - STARTUP is not left by loss alone while the application sends little: the bandwidth is not
+//!   known then, and leaving would slow requests down for nothing.
+//! - The window never falls below two batches of what is sent in one go at this rate.
+//! - There is no reduction on a timeout: a probe timeout sends probes, and what it declares lost
+//!   is answered like other losses.
 
 mod aggregation;
 mod bbr;

@@ -2,7 +2,7 @@
 //!
 //! After draft-ietf-ccwg-bbr (August 2026), whose terms are kept where ours do not say more:
 //! *long-term* bounds come from probing and live on, *short-term* bounds come from congestion
-//! between probes and last until the next one. What differs is in the module above.
+//! between probes and last until the next one. What differs is listed in the module above.
 //!
 //! Two counts of rounds run side by side. A *round* ends when a packet is acknowledged that left
 //! after the round began; a *loss round* is the same, but begins anew at the first loss, so that
@@ -118,6 +118,8 @@ struct Episode {
     left: Option<State>,
     lost: u64,
     spurious: u64,
+    /// Bytes that had been delivered when it began.
+    began_at: u64,
 }
 
 impl Bbr {
@@ -215,7 +217,8 @@ impl Bbr {
 
     /// Packets that had been declared lost were acknowledged after all.
     ///
-    /// When all losses of an episode turn out so, what they did to the model is taken back.
+    /// When what remains of an episode's losses would not have been answered, what the episode did
+    /// to the model is taken back.
     pub fn on_spurious(&mut self, _now: Time, packets: &[Delivered]) {
         for packet in packets {
             self.sampler.on_spurious(packet.bytes);
@@ -224,10 +227,9 @@ impl Bbr {
                 episode.spurious = episode.spurious.saturating_add(u64::from(packet.bytes));
             }
         }
-        let undone = self
-            .episode
-            .take_if(|episode| episode.spurious >= episode.lost);
+        let undone = self.episode.filter(|episode| self.is_explained(episode));
         if let Some(episode) = undone {
+            self.episode = None;
             self.undo(episode);
         }
     }
@@ -458,7 +460,7 @@ impl Bbr {
     fn note_congestion(&mut self, bytes: u64) {
         if !self.loss_in_round {
             self.loss_round_at = self.sampler.delivered();
-            if !self.loss_in_previous_round {
+            if !self.loss_in_previous_round || self.episode.is_none() {
                 self.episode = Some(Episode {
                     cwnd: self.cwnd,
                     bw_shortterm: self.bw_shortterm,
@@ -467,6 +469,7 @@ impl Bbr {
                     left: None,
                     lost: 0,
                     spurious: 0,
+                    began_at: self.sampler.delivered(),
                 });
             }
         }
@@ -519,6 +522,15 @@ impl Bbr {
             }
             self.start_down(now);
         }
+    }
+
+    /// Whether what remains of an episode's losses would not have been answered.
+    fn is_explained(&self, episode: &Episode) -> bool {
+        let lost = episode.lost.saturating_sub(episode.spurious);
+        let delivered = self.sampler.delivered().saturating_sub(episode.began_at);
+        let sign = self.sign(self.losses.sees_queue_now(self.min_rtt));
+        let sent = delivered.saturating_add(lost);
+        !self.losses.exceeds(lost, sent, sign, self.settings.mss)
     }
 
     fn undo(&mut self, episode: Episode) {

@@ -5,6 +5,10 @@
 //! another sign of a full queue: an RTT that stands above the path's own, or a delivery rate that
 //! fell. Without such a sign, loss has to pass 10 %.
 //!
+//! An eighth above the least RTT is such a sign. At a quarter, a queue of a fifth of the BDP goes
+//! unseen: its losses look random, and two flows then share it 98 to 2. Of several RTTs the least
+//! one is taken, since jitter and acknowledgements that come late only raise them.
+//!
 //! Random loss goes on while a queue happens to be visible (this connection makes one itself each
 //! time it probes). So the loss seen while there was none is remembered as the *background*, and
 //! congestion is what exceeds it by more than chance explains: two standard deviations for the
@@ -151,8 +155,8 @@ impl Losses {
     }
 }
 
-/// RTTs above this show a queue: a quarter above the path's own, and half a millisecond, since
-/// on short paths the hosts alone vary by more than a quarter.
+/// RTTs above this show a queue: an eighth above the path's own, and half a millisecond, since
+/// on short paths the hosts alone vary by more.
 fn queue_visible_from(min_rtt: Duration) -> Duration {
     min_rtt.saturating_add((min_rtt / 8).max(Duration::from_micros(500)))
 }

@@ -50,6 +50,22 @@ fn random_loss_hardly_costs_bandwidth() {
 }
 
 #[test]
+fn neither_reordering_nor_late_acknowledgements_look_like_congestion() {
+    for (jitter, ack_every) in [(1, 0), (5, 0), (0, 5), (0, 20)] {
+        for loss in [0.0, 0.05] {
+            let link = Link::new(mbit(100.0), ms(20), 2.0).with_loss(loss);
+            let mut net = Net::single(link, App::Bulk);
+            net.link.jitter = ms(jitter);
+            net.link.ack_every = ms(ack_every);
+            net.run_for(seconds(2));
+            let share = rates(&mut net, seconds(6))[0] / (100.0 * (1.0 - loss));
+            let case = format!("jitter {jitter} ms, late by {ack_every} ms, loss {loss}");
+            assert_between(&case, share, 0.93, 1.01);
+        }
+    }
+}
+
+#[test]
 fn a_deep_buffer_is_not_filled() {
     let mut net = Net::single(Link::new(mbit(100.0), ms(20), 4.0), App::Bulk);
     net.run_for(seconds(15));
@@ -72,7 +88,7 @@ fn a_shallow_buffer_is_not_flooded() {
 
 #[test]
 fn two_flows_share() {
-    for buffer in [0.5, 1.0, 2.0, 4.0] {
+    for buffer in [0.2, 0.5, 1.0, 2.0, 4.0] {
         let mut net = Net::new(Link::new(mbit(100.0), ms(20), buffer));
         net.add_bbr(Time::ZERO, App::Bulk);
         net.add_bbr(Time::after(seconds(3)), App::Bulk);
