@@ -27,8 +27,11 @@ impl Connection {
             Space::Initial
         };
         let Some(shaking) = &mut self.shaking else {
-            // The client has not heard that we are done.
-            if self.role == Role::Server && self.phase == Phase::Open {
+            // The client has not heard that we are done. Or somebody repeats its packets, which
+            // nothing here opens any more: so once in a while is enough.
+            let due = now >= self.timers.done_at + self.pto();
+            if self.role == Role::Server && self.phase == Phase::Open && due {
+                self.timers.done_at = now;
                 self.wishes.done = true;
             }
             return;
@@ -176,6 +179,7 @@ impl Connection {
         if self.role == Role::Server {
             // The client's flight has come in whole, and so it needs none of ours any more.
             self.shaking = None;
+            self.timers.done_at = now;
             self.wishes.done = true;
         }
         self.events.push_back(Event::Connected);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::assembly::Assembly;
 use super::path::{Challenge, Path};
 use super::stats::Samples;
-use super::{Closed, Connection, Event, Phase};
+use super::{Closed, Connection, Event, Phase, Role};
 use crate::Time;
 use crate::codes::close;
 use crate::congestion::{Delivered, Round};
@@ -111,7 +111,9 @@ impl Connection {
             self.stats.dropped_beyond_window += 1;
             return;
         }
-        if remote != self.path.remote && self.received.largest() == Some(counter) {
+        // Only clients move; what comes to us from elsewhere is not where we would send.
+        let may_move = self.role == Role::Server && remote != self.path.remote;
+        if may_move && self.received.largest() == Some(counter) {
             self.on_moved(now, remote, length);
         }
         self.on_acknowledged(now, &header);

@@ -16,6 +16,8 @@ pub(super) struct Timers {
     /// When we last sent something that the peer acknowledges.
     said: Time,
     pub(super) idle: Duration,
+    /// When the client was last told that the handshake is done.
+    pub(super) done_at: Time,
     /// Pacing or the window's state says: not before. `NEVER` if nothing waits for it.
     pub(super) paced_until: Time,
     /// When a closing connection falls silent.
@@ -29,6 +31,7 @@ impl Timers {
             heard: now,
             said: now,
             idle: config.idle_timeout,
+            done_at: now,
             paced_until: Time::NEVER,
             over_at: Time::NEVER,
         }
