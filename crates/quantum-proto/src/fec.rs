@@ -17,8 +17,8 @@
 //!   of `(128 + row mod 128) XOR (s mod 128)`. At most 32 packets; the row goes up by one with
 //!   each repair and wraps after 255.
 //!
-//! Both are Cauchy matrices: any two losses that two repairs cover are solvable, and so are any
-//! n that n repairs cover in full. A window in scheme 2 needs no agreement: whatever the
+//! Both are Cauchy matrices: any n losses are solvable with n repairs of different rows, modulo 128,
+//! that cover all of them (in scheme 1, under the same mask). A window in scheme 2 needs no agreement: whatever the
 //! sender chose to cover, the mask says it, and the packet's number is its column.
 //!
 //! Test vector: the parts `0a`, `14 1e` and `28 32 3c` have the numbers 5, 6 and 7. Row 1 of
@@ -27,8 +27,8 @@
 //!
 //! # Cost
 //!
-//! A repair costs one pass over each part that it covers, at tens of gigabytes a second. The
-//! decoder computes nothing while nothing is missing.
+//! A repair costs one pass over each part that it covers. The decoder copies each part that
+//! arrives, and computes nothing while nothing is missing.
 
 mod code;
 mod decoder;
