@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod quantum;
 pub mod quantum_endpoint;
 pub mod quantum_repairs;
+pub mod quantum_streams;
 pub mod session;
 pub mod stratix;
 pub mod upstream;
@@ -67,6 +68,7 @@ pub const TARGETS: &[Target] = &[
     ("nats_headers", bus::nats_headers),
     ("quantum_endpoint", quantum_endpoint::datagrams),
     ("quantum_repairs", quantum_repairs::repairs),
+    ("quantum_streams", quantum_streams::operations),
     ("quantum_packet", quantum::packet),
     ("quantum_frames", quantum::frames),
 ];
