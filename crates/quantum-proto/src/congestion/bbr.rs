@@ -8,6 +8,9 @@
 //! after the round began; a *loss round* is the same, but begins anew at the first loss, so that
 //! a loss is judged by a full round trip after it.
 
+mod control;
+mod losses;
+
 use std::time::Duration;
 
 use super::aggregation::{Aggregation, View};
@@ -455,110 +458,6 @@ impl Bbr {
         self.inflight_shortterm = u64::MAX;
     }
 
-    // --- Losses, marks, and losses that were none ---
-
-    fn note_congestion(&mut self, bytes: u64) {
-        if !self.loss_in_round {
-            self.loss_round_at = self.sampler.delivered();
-            if !self.loss_in_previous_round || self.episode.is_none() {
-                self.episode = Some(Episode {
-                    cwnd: self.cwnd,
-                    bw_shortterm: self.bw_shortterm,
-                    inflight_shortterm: self.inflight_shortterm,
-                    inflight_longterm: self.inflight_longterm,
-                    left: None,
-                    lost: 0,
-                    spurious: 0,
-                    began_at: self.sampler.delivered(),
-                });
-            }
-        }
-        self.loss_in_round = true;
-        if let Some(episode) = &mut self.episode {
-            episode.lost = episode.lost.saturating_add(bytes);
-        }
-    }
-
-    fn on_lost(&mut self, now: Time, packet: &Delivered) {
-        self.sampler.on_lost(packet.bytes);
-        if !self.sampler.is_of_this_path(packet) {
-            return;
-        }
-        self.losses.on_lost(packet.bytes, packet.stamp.packet);
-        self.note_congestion(u64::from(packet.bytes));
-        if !self.is_probe_sample {
-            return;
-        }
-        let inflight = packet.stamp.inflight;
-        let lost = self.sampler.lost_since(&packet.stamp);
-        let sign = self.sign(self.losses.sees_queue_now(self.min_rtt));
-        if self.losses.exceeds(lost, inflight, sign, self.settings.mss) {
-            let limit = self.losses.threshold(inflight, sign, self.settings.mss);
-            let safe = inflight_at_loss(packet, lost, limit);
-            let app_limited = packet.stamp.app_limited;
-            self.inflight_was_too_high(now, safe, app_limited);
-        }
-    }
-
-    fn on_marked(&mut self, now: Time, sample: &Sample) {
-        self.losses.on_marked();
-        // A mark is never spurious: it must not be undone.
-        self.note_congestion(1);
-        if let (true, Some(newest)) = (self.is_probe_sample, sample.newest) {
-            self.inflight_was_too_high(now, newest.inflight, newest.app_limited);
-        }
-    }
-
-    fn inflight_was_too_high(&mut self, now: Time, safe: u64, app_limited: bool) {
-        self.previous_too_high = true;
-        // Only once per probe.
-        self.is_probe_sample = false;
-        if !app_limited {
-            self.inflight_longterm = safe.max(scaled(self.target_inflight(), BETA));
-        }
-        if self.state == State::ProbeBw(Phase::Up) {
-            if let Some(episode) = &mut self.episode {
-                episode.left = Some(self.state);
-            }
-            self.start_down(now);
-        }
-    }
-
-    /// Whether what remains of an episode's losses would not have been answered.
-    fn is_explained(&self, episode: &Episode) -> bool {
-        let lost = episode.lost.saturating_sub(episode.spurious);
-        let delivered = self.sampler.delivered().saturating_sub(episode.began_at);
-        let sign = self.sign(self.losses.sees_queue_now(self.min_rtt));
-        let sent = delivered.saturating_add(lost);
-        !self.losses.exceeds(lost, sent, sign, self.settings.mss)
-    }
-
-    fn undo(&mut self, episode: Episode) {
-        self.cwnd = self.cwnd.max(episode.cwnd);
-        self.loss_in_round = false;
-        self.reset_full_bw(0.0);
-        self.bw_shortterm = self.bw_shortterm.max(episode.bw_shortterm);
-        self.inflight_shortterm = self.inflight_shortterm.max(episode.inflight_shortterm);
-        self.inflight_longterm = self.inflight_longterm.max(episode.inflight_longterm);
-        let probing_rtt = self.state == State::ProbeRtt;
-        match episode.left {
-            Some(State::Startup) if self.state != State::Startup => {
-                self.full_bw_reached = false;
-                if !probing_rtt {
-                    self.state = State::Startup;
-                }
-            }
-            Some(State::ProbeBw(Phase::Up)) if self.state != State::ProbeBw(Phase::Up) => {
-                self.previous_too_high = false;
-                if !probing_rtt {
-                    self.start_refill();
-                }
-            }
-            Some(State::Startup | State::Drain | State::ProbeBw(_) | State::ProbeRtt) | None => {}
-        }
-        self.bw = self.max_bw.get().min(self.bw_shortterm);
-    }
-
     // --- STARTUP and DRAIN ---
 
     fn reset_full_bw(&mut self, baseline: f64) {
@@ -830,120 +729,6 @@ impl Bbr {
         }
     }
 
-    // --- What follows from the model ---
-
-    fn set_pacing_rate(&mut self, gain: f64) {
-        let rate = gain * self.bw * PACING_MARGIN;
-        if self.bw > 0.0 && (self.full_bw_reached || rate > self.pacing_rate) {
-            self.pacing_rate = rate;
-        }
-    }
-
-    fn set_cwnd(&mut self, acked: u64) {
-        let target = self
-            .bdp(self.bw, self.cwnd_gain())
-            .saturating_add(self.aggregation.extra());
-        let target = self.with_budget(target);
-        let grown = self.cwnd.saturating_add(acked);
-        let initial = self.settings.mss * INITIAL_PACKETS;
-        if self.full_bw_reached {
-            self.cwnd = grown.min(target);
-        } else if self.cwnd < target || self.sampler.delivered() < initial {
-            self.cwnd = grown;
-        }
-        if self.state == State::ProbeRtt {
-            self.cwnd = self.cwnd.min(self.probe_rtt_cwnd());
-        }
-        let bound = match self.state {
-            State::ProbeBw(Phase::Cruise) | State::ProbeRtt => self.inflight_with_headroom(),
-            State::ProbeBw(Phase::Down | Phase::Refill | Phase::Up) => self.inflight_longterm,
-            State::Startup | State::Drain => u64::MAX,
-        };
-        self.cwnd = self.cwnd.min(bound.min(self.inflight_shortterm));
-        self.cwnd = self.cwnd.min(self.settings.max_cwnd).max(self.min_pipe());
-    }
-
-    fn pacing_gain(&self) -> f64 {
-        match self.state {
-            State::Startup => self.settings.startup_gain,
-            State::Drain => 0.5,
-            State::ProbeBw(Phase::Down) => 0.9,
-            State::ProbeBw(Phase::Cruise | Phase::Refill) | State::ProbeRtt => 1.0,
-            State::ProbeBw(Phase::Up) => 1.25,
-        }
-    }
-
-    fn cwnd_gain(&self) -> f64 {
-        match self.state {
-            State::Startup | State::Drain => 2.0,
-            State::ProbeBw(Phase::Down | Phase::Cruise | Phase::Refill) => 2.0,
-            State::ProbeBw(Phase::Up) => 2.25,
-            State::ProbeRtt => PROBE_RTT_GAIN,
-        }
-    }
-
-    /// `gain` times the bytes that fill the path at `bw`; the initial window before the first RTT.
-    fn bdp(&self, bw: f64, gain: f64) -> u64 {
-        match self.min_rtt {
-            Some(rtt) => (gain * bw * rtt.as_secs_f64()) as u64,
-            None => self.settings.mss * INITIAL_PACKETS,
-        }
-    }
-
-    fn inflight_for(&self, bw: f64, gain: f64) -> u64 {
-        self.with_budget(self.bdp(bw, gain))
-    }
-
-    /// At least what sending in batches needs: one batch leaving while another is acknowledged.
-    fn with_budget(&self, inflight: u64) -> u64 {
-        let batches = 2 * pacer::quantum(self.pacing_rate(), 0);
-        let budget = inflight
-            .max(batches)
-            .max(self.send_quantum())
-            .max(self.min_pipe());
-        match self.state {
-            State::ProbeBw(Phase::Up) => budget.saturating_add(2 * self.settings.mss),
-            State::ProbeBw(Phase::Down | Phase::Cruise | Phase::Refill)
-            | State::Startup
-            | State::Drain
-            | State::ProbeRtt => budget,
-        }
-    }
-
-    /// Leaves room in the queue for others.
-    fn inflight_with_headroom(&self) -> u64 {
-        if self.inflight_longterm == u64::MAX {
-            return u64::MAX;
-        }
-        let headroom = scaled(self.inflight_longterm, HEADROOM).max(self.settings.mss);
-        self.inflight_longterm
-            .saturating_sub(headroom)
-            .max(self.min_pipe())
-    }
-
-    fn target_inflight(&self) -> u64 {
-        self.bdp(self.bw, 1.0).min(self.cwnd)
-    }
-
-    fn probe_rtt_cwnd(&self) -> u64 {
-        self.bdp(self.bw, PROBE_RTT_GAIN).max(self.min_pipe())
-    }
-
-    fn min_pipe(&self) -> u64 {
-        self.settings.mss * MIN_PIPE_PACKETS
-    }
-
-    fn is_cwnd_limited(&self) -> bool {
-        self.cwnd_limited_now || self.cwnd_limited_before
-    }
-
-    fn is_probing_bw(&self) -> bool {
-        match self.state {
-            State::Startup | State::ProbeBw(Phase::Refill | Phase::Up) => true,
-            State::Drain | State::ProbeRtt | State::ProbeBw(Phase::Down | Phase::Cruise) => false,
-        }
-    }
-
     /// SplitMix64: enough to keep connections from probing in step.
     fn next_chance(&mut self) -> u64 {
         self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -965,15 +750,6 @@ fn checked(settings: Settings) -> Settings {
         mss: settings.mss.clamp(MIN_MSS, pacer::MAX_MSS),
         ..settings
     }
-}
-
-/// What was in flight when loss crossed `limit`, for a packet that is lost itself.
-fn inflight_at_loss(packet: &Delivered, lost: u64, limit: f64) -> u64 {
-    let size = u64::from(packet.bytes);
-    let before = packet.stamp.inflight.saturating_sub(size) as f64;
-    let lost_before = lost.saturating_sub(size) as f64;
-    let prefix = (limit * before - lost_before) / (1.0 - limit);
-    (before + prefix) as u64
 }
 
 fn scaled(bytes: u64, by: f64) -> u64 {
