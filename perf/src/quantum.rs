@@ -12,6 +12,7 @@ mod echo;
 mod latency;
 mod load;
 mod netlab;
+mod ours;
 mod plot;
 mod rivals;
 
@@ -25,6 +26,7 @@ use self::cell::Echo;
 use self::latency::{Latencies, Level};
 use self::netlab::Lab;
 use self::netlab::link::{Loss, Shape};
+use self::ours::{BareStreams, Quantum};
 use self::rivals::{Kind, Tcp};
 use crate::proc::{self, Machine};
 use crate::report::{JsonLine, Table, Void, grouped, say};
@@ -118,7 +120,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         format!("{steal:.1} % of CPU time was stolen")
     });
     void.print();
-    found.print_json(&void);
+    found.print_json(options, &void);
     Ok(())
 }
 
@@ -172,12 +174,13 @@ fn bulk(options: &Options) -> anyhow::Result<Vec<(Flow, Level, Shares)>> {
         "mean BDP",
         "dropped by queue",
     ]);
+    let quantum = Quantum::new()?;
     let duration = options.duration().min(BULK_FOR);
     for percent in [0.0, 1.0, 5.0] {
         let level = Level::percent(percent);
-        for flow in [Flow::Tcp("bbr"), Flow::Tcp("cubic")] {
+        for flow in [Flow::Quantum, Flow::Tcp("bbr"), Flow::Tcp("cubic")] {
             let shape = options.shape(level.loss);
-            let shares = bulk::share(&[flow], &shape, options.seed, duration)?;
+            let shares = bulk::share(&quantum, &[flow], &shape, options.seed, duration)?;
             table.row(vec![
                 flow.name().to_owned(),
                 level.label(),
@@ -204,7 +207,10 @@ fn fairness(options: &Options) -> anyhow::Result<Vec<([Flow; 2], Shares)>> {
         "queue max BDP",
         "mean BDP",
     ]);
+    let quantum = Quantum::new()?;
     let pairs = [
+        [Flow::Quantum, Flow::Tcp("cubic")],
+        [Flow::Quantum, Flow::Quantum],
         [Flow::Tcp("bbr"), Flow::Tcp("cubic")],
         [Flow::Tcp("cubic"), Flow::Tcp("cubic")],
     ];
@@ -213,7 +219,7 @@ fn fairness(options: &Options) -> anyhow::Result<Vec<([Flow; 2], Shares)>> {
             queue_bdp: 1.0,
             ..options.shape(Loss::Independent(0.0))
         };
-        let shares = bulk::share(&flows, &shape, options.seed, options.duration())?;
+        let shares = bulk::share(&quantum, &flows, &shape, options.seed, options.duration())?;
         table.row(vec![
             flows.map(Flow::name).join(" and "),
             format!("{:.1}", shares.mbit.first().unwrap_or(&0.0)),
@@ -234,8 +240,18 @@ fn echo(options: &Options) -> anyhow::Result<Vec<(&'static str, Echo)>> {
     say("second of processor time of the server's thread; CPU of both threads");
     let duration = options.duration().min(ECHO_FOR);
     let size = options.size as usize;
-    let tcp = cell::echo(&Tcp("cubic"), size, ECHO_IN_FLIGHT, duration)?;
-    let all = vec![("tonic over TCP", tcp)];
+    let quantum = Quantum::new()?;
+    let bare = BareStreams(&quantum);
+    let all = vec![
+        (
+            OURS_BARE,
+            cell::echo(&bare, size, ECHO_IN_FLIGHT, duration)?,
+        ),
+        (
+            TONIC_OVER_TCP,
+            cell::echo(&Tcp("cubic"), size, ECHO_IN_FLIGHT, duration)?,
+        ),
+    ];
     let mut table = Table::new(&[
         "echo over loopback",
         "calls/s",
@@ -259,23 +275,61 @@ fn echo(options: &Options) -> anyhow::Result<Vec<(&'static str, Echo)>> {
 }
 
 impl Found {
-    fn print_json(&self, void: &Void) {
+    fn print_json(&self, options: &Options, void: &Void) {
         let mut line = JsonLine::new("quantum");
+        self.latencies.add(&mut line, Kind::OURS);
         line.object("rivals", |rivals| {
-            for &kind in Kind::ALL {
-                rivals.object(kind.name(), |one| {
-                    self.latencies.add(one, kind);
-                });
+            for kind in Kind::RIVALS {
+                rivals.object(kind.name(), |one| self.latencies.add(one, kind));
             }
         });
-        line.object("tcp_bbr_bulk_mbit", |mbit| {
-            self.add_bulk(mbit, Flow::Tcp("bbr"));
-        });
+        let recovery = self.latencies.worst_recovery();
+        line.figure(
+            "recovery_p99_ms",
+            recovery.map(|p99| p99.as_secs_f64() * 1e3),
+        );
+        line.figure("overhead", self.latencies.greatest_overhead());
+        for (key, flow) in [
+            ("bulk_mbit", Flow::Quantum),
+            ("tcp_bbr_bulk_mbit", Flow::Tcp("bbr")),
+        ] {
+            line.object(key, |mbit| self.add_bulk(mbit, flow));
+        }
+        let (ours, tcp) = (self.echo_of(OURS), self.echo_of(TONIC_OVER_TCP));
+        line.figure("echo_per_core_s", ours.map(|echo| echo.per_server_second));
+        // Beyond what was asked for.
+        let ratio = ours.zip(tcp);
         line.figure(
             "tcp_echo_per_core_s",
-            self.echo.first().map(|(_, echo)| echo.per_server_second),
+            tcp.map(|echo| echo.per_server_second),
+        )
+        .figure(
+            "echo_to_tcp",
+            ratio.map(|(ours, tcp)| ours.per_server_second / tcp.per_server_second),
+        )
+        .figure("echo_p99_ms", ours.map(|echo| echo.p99_ms))
+        .figure("echo_cpu_us", ours.map(|echo| echo.cpu_us))
+        .object("overheads", |by_loss| self.latencies.add_overheads(by_loss))
+        .object("to_fair", |shares| {
+            for (flows, share) in &self.fairness {
+                if let [Flow::Quantum, other] = flows {
+                    shares.figure(other.name(), share.ratio());
+                }
+            }
+        });
+        let queue = self.bulk.iter().filter(|one| one.0 == Flow::Quantum);
+        line.figure(
+            "bulk_queue_max_bdp",
+            queue.map(|one| one.2.queue_max).max_by(f64::total_cmp),
         );
-        line.texts("void", void.reasons()).print();
+        line.count("seed", i64::try_from(options.seed).ok())
+            .texts("void", void.reasons())
+            .print();
+    }
+
+    fn echo_of(&self, name: &str) -> Option<&Echo> {
+        let found = self.echo.iter().find(|one| one.0 == name);
+        found.map(|(_, echo)| echo)
     }
 
     fn add_bulk(&self, object: &mut JsonLine, flow: Flow) {
@@ -290,6 +344,11 @@ impl Found {
         }
     }
 }
+
+/// Names in the table of echoes.
+const OURS: &str = "tonic over Quantum";
+const OURS_BARE: &str = "bare Quantum streams";
+const TONIC_OVER_TCP: &str = "tonic over TCP";
 
 const BULK_FOR: Duration = Duration::from_secs(10);
 

@@ -13,11 +13,14 @@ use tokio::sync::oneshot;
 use super::cell::runtime;
 use super::netlab::link::Shape;
 use super::netlab::{End, Lab};
+use super::ours::Quantum;
 use super::rivals::{bulk_socket, listen};
 
 /// Who sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
+    /// Quantum, one stream.
+    Quantum,
     /// The kernel's TCP with this congestion control.
     Tcp(&'static str),
 }
@@ -25,6 +28,7 @@ pub(crate) enum Flow {
 impl Flow {
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Quantum => "quantum",
             Self::Tcp("bbr") => "tcp_bbr",
             Self::Tcp(_) => "tcp_cubic",
         }
@@ -32,17 +36,20 @@ impl Flow {
 
     async fn receive(
         self,
+        quantum: &Quantum,
         address: IpAddr,
         listening: oneshot::Sender<SocketAddr>,
         received: &AtomicU64,
     ) -> anyhow::Result<()> {
         match self {
+            Self::Quantum => quantum.receive(address, listening, received).await,
             Self::Tcp(congestion) => tcp_receive(congestion, address, listening, received).await,
         }
     }
 
-    async fn send(self, from: IpAddr, to: SocketAddr) -> anyhow::Result<()> {
+    async fn send(self, quantum: &Quantum, from: IpAddr, to: SocketAddr) -> anyhow::Result<()> {
         match self {
+            Self::Quantum => quantum.send(from, to).await,
             Self::Tcp(congestion) => tcp_send(congestion, from, to).await,
         }
     }
@@ -71,6 +78,7 @@ impl Shares {
 
 /// Lets flows share a fresh link, and counts from when all have begun and warmed up.
 pub(crate) fn share(
+    quantum: &Quantum,
     flows: &[Flow],
     shape: &Shape,
     seed: u64,
@@ -88,13 +96,14 @@ pub(crate) fn share(
                 let (lab, stop) = (&lab, &stop);
                 let receiver = scope.spawn(move || {
                     lab.enter(End::Far)?;
-                    let receive = flow.receive(lab.address(End::Far), listening, received);
+                    let receive = flow.receive(quantum, lab.address(End::Far), listening, received);
                     until(stop, receive)
                 });
                 let sender = scope.spawn(move || {
                     lab.enter(End::Near)?;
                     let to = address.blocking_recv().context("receiver did not listen")?;
-                    until(stop, flow.send(lab.address(End::Near), lab.dial(to)))
+                    let from = lab.address(End::Near);
+                    until(stop, flow.send(quantum, from, lab.dial(to)))
                 });
                 [(flow, receiver), (flow, sender)]
             })
@@ -217,7 +226,14 @@ mod tests {
             return;
         }
         let flows = [Flow::Tcp("cubic"), Flow::Tcp("cubic")];
-        let shares = share(&flows, &shape, 1, Duration::from_secs(1)).unwrap();
+        let shares = share(
+            &Quantum::new().unwrap(),
+            &flows,
+            &shape,
+            1,
+            Duration::from_secs(1),
+        )
+        .unwrap();
         let sum: f64 = shares.mbit.iter().sum();
         // 36 to 39 of 40 when nobody else uses the machine.
         assert!(sum > 20.0 && sum < 40.0, "{shares:?}");

@@ -12,6 +12,7 @@ use super::Options;
 use super::cell::{self, Cell};
 use super::load::Plan;
 use super::netlab::link::{Loss, Shape};
+use super::ours::{BareStreams, Quantum, Seen};
 use super::plot::{self, Line, Panel};
 use super::rivals::{Kcp, Kind, Quinn, Tcp};
 use crate::report::{JsonLine, Table, Void, say};
@@ -57,6 +58,8 @@ impl FromStr for Level {
 #[derive(Debug, Default)]
 pub(crate) struct Latencies {
     cells: Vec<(Kind, Level, Cell)>,
+    /// What Quantum's endpoints saw in its cells.
+    seen: Vec<(Kind, Level, Seen)>,
 }
 
 impl Latencies {
@@ -76,6 +79,28 @@ impl Latencies {
                 }
             });
         }
+    }
+
+    /// Adds bytes on the wire by bytes called, by percent of loss.
+    pub(crate) fn add_overheads(&self, object: &mut JsonLine) {
+        for (_, level, cell) in self.ours() {
+            object.figure(&level.label(), cell.overhead);
+        }
+    }
+
+    pub(crate) fn greatest_overhead(&self) -> Option<f64> {
+        let all = self.ours().map(|(.., cell)| cell.overhead);
+        all.max_by(f64::total_cmp)
+    }
+
+    /// The longest 99th percentile of recovery.
+    pub(crate) fn worst_recovery(&self) -> Option<Duration> {
+        let ours = self.seen.iter().filter(|one| one.0 == Kind::OURS);
+        ours.filter_map(|(.., seen)| seen.recovery_p99).max()
+    }
+
+    fn ours(&self) -> impl Iterator<Item = &(Kind, Level, Cell)> {
+        self.cells.iter().filter(|one| one.0 == Kind::OURS)
     }
 
     /// A cell, if it was measured.
@@ -109,14 +134,17 @@ pub(crate) fn row(
     let latencies = measure(options, place, &levels, carries_tcp)?;
     print(options, &latencies, &levels, carries_tcp);
     for (kind, level, cell) in &latencies.cells {
-        void.when(cell.calls.latest_start > LATE, || {
-            format!(
-                "{} at {} %: the generator was {:?} late",
+        let late = cell.calls.latest_start;
+        if late > LATE {
+            // It shares a thread with the transport, whose own delays are part of its latency.
+            let what = format!(
+                "{} at {} % lost: a call began {late:?} late",
                 kind.name(),
-                level.label(),
-                cell.calls.latest_start
-            )
-        });
+                level.label()
+            );
+            say(&what);
+            void.when(kind.is_ours(), || what);
+        }
     }
     let mut figures = CSV_HEAD.to_owned();
     csv(&mut figures, place, &latencies);
@@ -192,6 +220,7 @@ fn measure(
         duration: options.duration(),
         drain: DRAIN,
     };
+    let quantum = Quantum::new()?;
     let mut latencies = Latencies::default();
     for &level in levels {
         let shape = Shape {
@@ -203,6 +232,9 @@ fn measure(
                 continue;
             }
             let measured = match kind {
+                Kind::QuantumBare => {
+                    cell::measure(&BareStreams(&quantum), &shape, options.seed, &plan)
+                }
                 Kind::TcpCubic => cell::measure(&Tcp("cubic"), &shape, options.seed, &plan),
                 Kind::TcpBbr => cell::measure(&Tcp("bbr"), &shape, options.seed, &plan),
                 Kind::QuinnCubic => cell::measure(&Quinn::new(false)?, &shape, options.seed, &plan),
@@ -211,7 +243,12 @@ fn measure(
             };
             // What a rival can't do says nothing about the others.
             match measured {
-                Ok(cell) => latencies.cells.push((kind, level, cell)),
+                Ok(cell) => {
+                    latencies.cells.push((kind, level, cell));
+                    if kind.is_ours() {
+                        latencies.seen.push((kind, level, quantum.seen()));
+                    }
+                }
                 Err(error) => say(&format!(
                     "{} at {} %: {error:#}",
                     kind.name(),
@@ -273,6 +310,10 @@ fn print(options: &Options, latencies: &Latencies, levels: &[Level], carries_tcp
             ]);
         }
         table.print();
+        for (kind, _, seen) in latencies.seen.iter().filter(|one| one.1 == level) {
+            say(&format!("{}: {}", kind.name(), seen.describe()));
+            say("");
+        }
         for &kind in options.subjects() {
             let failure = latencies.of(kind, level);
             if let Some(failure) = failure.and_then(|cell| cell.calls.failure.as_ref()) {

@@ -41,6 +41,8 @@ pub(crate) trait Transport: Sync {
 /// The transports that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
+    /// Quantum, a bare stream per call, as quinn has it; only if asked for.
+    QuantumBare,
     /// tonic over TCP with CUBIC.
     TcpCubic,
     /// tonic over TCP with BBR.
@@ -62,14 +64,31 @@ impl Kind {
         Self::Kcp,
     ];
 
+    /// What the figures are about.
+    pub(crate) const OURS: Self = Self::QuantumBare;
+
+    /// In the order of the last line.
+    pub(crate) const RIVALS: [Self; 5] = [
+        Self::TcpCubic,
+        Self::TcpBbr,
+        Self::QuinnBbr,
+        Self::Kcp,
+        Self::QuinnCubic,
+    ];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::QuantumBare => "quantum_bare",
             Self::TcpCubic => "tcp_cubic",
             Self::TcpBbr => "tcp_bbr",
             Self::QuinnCubic => "quinn_cubic",
             Self::QuinnBbr => "quinn_bbr",
             Self::Kcp => "kcp",
         }
+    }
+
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::QuantumBare)
     }
 
     /// Whether a link of datagrams carries it.
