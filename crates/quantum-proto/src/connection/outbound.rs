@@ -224,8 +224,7 @@ impl Connection {
             if first && let Some(size) = self.mtu.due(now) {
                 return self.mtu_datagram(now, size, out);
             }
-            self.bbr.on_app_limited(self.recovery.inflight());
-            self.pacer.on_app_limited();
+            self.on_nothing_to_send();
         }
         if first && self.received.ack_at().is_some_and(|at| at <= now) {
             let draft = self.begin(now, limit, frame::FRAME_HEAD, true, out);
@@ -307,10 +306,22 @@ impl Connection {
             return true;
         }
         self.blocked = Blocked::Window;
-        if room && self.has_something(now) {
+        if !room {
+            return false;
+        }
+        if self.has_something(now) {
             self.timers.paced_until = ready_at;
+        } else {
+            // Or the pause would look as if the path were slow.
+            self.on_nothing_to_send();
         }
         false
+    }
+
+    /// There was room, and nothing to fill it with.
+    fn on_nothing_to_send(&mut self) {
+        self.bbr.on_app_limited(self.recovery.inflight());
+        self.pacer.on_app_limited();
     }
 
     /// Something waits that window and pacing hold back.
