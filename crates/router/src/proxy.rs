@@ -16,6 +16,7 @@ mod caller;
 mod compile;
 mod endpoints;
 mod figures;
+mod grpc;
 mod metered;
 mod outbound;
 mod outcome;
@@ -35,7 +36,7 @@ mod tunnel;
 mod upgrade;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -70,7 +71,11 @@ pub use template::{Injection, InjectionError, Sources, Template, TemplateError};
 pub use tunnel::Tunnel;
 
 use snapshot::Snapshot;
+use story::Story;
 use trace::Trace;
+use tracing::info;
+
+use crate::services::{COMPONENT, LOG_TARGET};
 
 /// The proxy: the routes in force, the connections to their upstreams, and who has spent
 /// what. One for all listeners and threads.
@@ -85,6 +90,8 @@ pub struct Proxy {
     threads: usize,
     chance: AtomicU64,
     unrouted: AtomicU64,
+    /// A line for each call of gRPC as it comes and as it goes.
+    notes_calls: AtomicBool,
 }
 
 impl Proxy {
@@ -105,6 +112,7 @@ impl Proxy {
             threads,
             chance: AtomicU64::new(seed),
             unrouted: AtomicU64::new(0),
+            notes_calls: AtomicBool::new(false),
         }
     }
 
@@ -121,12 +129,34 @@ impl Proxy {
         }
     }
 
+    /// The route that takes calls of a gRPC service from its plain path, if this is such a
+    /// call.
+    pub fn find_call(&self, head: &RequestHead) -> Option<Arc<Route>> {
+        let service = grpc::service_of(head.target.path())?;
+        let snapshot = self.snapshot.load();
+        let route = snapshot.by_service.get(service)?;
+        grpc::is_call(head).then(|| Arc::clone(route))
+    }
+
+    /// Whether a call to this path and with this content would be one of the proxy's.
+    pub fn takes_call(&self, path: &str, content_type: Option<&[u8]>) -> bool {
+        content_type.is_some_and(grpc::is_content_type)
+            && grpc::service_of(path)
+                .is_some_and(|service| self.snapshot.load().by_service.contains_key(service))
+    }
+
     /// An answer to a request that has no route, or never gets to one.
     pub fn refuse(&self, refusal: &Refusal, head: &RequestHead) -> Answer {
         self.unrouted.fetch_add(1, Ordering::Relaxed);
-        let said = refusal.said(None);
+        let is_call = grpc::is_call(head);
+        let said = if is_call {
+            grpc::refused(refusal)
+        } else {
+            refusal.said(None)
+        };
         if let Some(log) = &*self.log.load() {
-            let mut outcome = Outcome::refused(said.status, refusal.decided_by(), Duration::ZERO);
+            let mut outcome =
+                Outcome::refused(refusal.status(), refusal.decided_by(), Duration::ZERO);
             outcome.response_bytes = said.body.len() as u64;
             log.write(&Line {
                 unix_ms: self.clock.unix_ms(),
@@ -142,6 +172,9 @@ impl Proxy {
                 error: None,
                 outcome: &outcome,
             });
+        }
+        if is_call {
+            return grpc::answer(said);
         }
         Answer::said(said)
     }
@@ -171,9 +204,40 @@ impl Proxy {
         self.log.store(log);
     }
 
+    /// Whether a line is logged for each call of gRPC as it comes and as it goes.
+    pub fn note_calls(&self, yes: bool) {
+        self.notes_calls.store(yes, Ordering::Relaxed);
+    }
+
     /// Where requests are logged.
     pub fn log(&self) -> Option<Arc<AccessLog>> {
         self.log.load_full()
+    }
+
+    fn note_call(&self, route: &Route, story: &Story) {
+        if self.notes_calls.load(Ordering::Relaxed) {
+            info!(
+                target: LOG_TARGET,
+                guuid = %story.trace.guuid(),
+                component = COMPONENT,
+                action = "request_received",
+                route = &*route.label,
+                call = story.target.path(),
+            );
+        }
+    }
+
+    fn note_end(&self, story: &Story, outcome: &Outcome) {
+        if self.notes_calls.load(Ordering::Relaxed) {
+            info!(
+                target: LOG_TARGET,
+                guuid = %story.trace.guuid(),
+                component = COMPONENT,
+                action = "response_sent",
+                ended = outcome.ended.name(),
+                took_us = outcome.duration.as_micros() as u64,
+            );
+        }
     }
 
     /// A random number (splitmix64): good enough to spread load and to name spans.

@@ -309,7 +309,7 @@ fn error_of(failure: &JsonFailure, pass_messages: bool) -> message::Error {
 pub const LOG_TARGET: &str = "calls";
 
 /// What the gateway is called in the line for each call (seed).
-const COMPONENT: &str = "api-gateway";
+pub(crate) const COMPONENT: &str = "api-gateway";
 
 /// The metadata key of a call's id.
 pub const GUUID_KEY: &str = "x-guuid";

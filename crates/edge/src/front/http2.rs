@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http1::{Chunk, Fields, Gone, Inflow, RequestHead, ResponseHead};
 use hyper::body::{Body as _, Frame, Incoming};
@@ -35,6 +36,9 @@ const STREAM_WINDOW: u32 = 64 * 1_024;
 const CONNECTION_WINDOW: u32 = 1_024 * 1_024;
 /// Bytes of a stream's answer that wait for the client's window.
 const SEND_BUFFER: usize = 64 * 1_024;
+
+/// How long the client of a gRPC call may say nothing: thirty days.
+const CALL_PATIENCE_MS: u64 = 30 * 24 * 3_600_000;
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(front: Arc<Front>, stream: Unstalled, peer: Peer, early: Bytes) {
@@ -125,7 +129,14 @@ impl<Task: Future<Output = ()> + Send + 'static> Executor<Task> for Spawning {
 }
 
 async fn answer(front: Arc<Front>, peer: Peer, request: Request<Incoming>) -> Reply {
-    let is_proxied = gatekeeper::is_proxied(request.uri().path());
+    let is_proxied = gatekeeper::is_proxied(request.uri().path())
+        || front.proxy.as_ref().is_some_and(|proxy| {
+            let content_type = request.headers().get(CONTENT_TYPE);
+            proxy.takes_call(
+                request.uri().path(),
+                content_type.map(HeaderValue::as_bytes),
+            )
+        });
     match &front.proxy {
         Some(proxy) if is_proxied && front.root.is_none() => {
             let proxy = Arc::clone(proxy);
@@ -166,8 +177,17 @@ async fn proxied_answer(
         front.metrics.refused("address");
         return proxy.refuse(&Refusal::Denied, &head);
     }
-    match proxy.find(head.target.path()) {
+    let found = match proxy.find_call(&head) {
+        Some(route) => Ok(route),
+        None => proxy.find(head.target.path()),
+    };
+    match found {
         Ok(route) => {
+            if route.is_grpc() {
+                // A call may rest between two messages; that its client is there is asked by
+                // pings.
+                inflow.patience_ms = CALL_PATIENCE_MS;
+            }
             let (caller, has_our_token) = Callers::default().of(front, &head.fields).await;
             let asked = Asked {
                 head,

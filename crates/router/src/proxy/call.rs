@@ -17,6 +17,7 @@ use upstream::http_service::{DialError, Exchange, ExchangeError, Link};
 use super::ai::{Meter, Prices, Shape, Usage, micro_cost};
 use super::answer::{Answer, Body};
 use super::endpoints::{Endpoint, Picked};
+use super::grpc;
 use super::metered::Metered;
 use super::outbound::{self, Origin};
 use super::outcome::{Connection, Ended, Phase};
@@ -29,6 +30,7 @@ use super::trace::Trace;
 use super::tunnel::Tunnel;
 use super::upgrade::{self, Upgrade};
 use super::{Caller, ConcurrencyMode, Proxy};
+use crate::services::GUUID_KEY;
 
 /// A request as the edge hands it in.
 #[derive(Debug)]
@@ -98,11 +100,10 @@ impl Proxy {
         let trace = Trace::of(&head.fields, || self.draw());
         let begun = self.clock.elapsed();
         let story = Story::new(begun, &head, from, caller, trace);
-        let limits = &route.limits;
         route.figures.begin();
         let mut call = Call {
             replay: Replay::new(route.record.retry.body_max as usize, route.record.max_body),
-            deadline_ms: limits.total_ms.map(|total| millis(begun) + total),
+            deadline_ms: deadline(route, &head, millis(begun)),
             asked: head.target.clone(),
             upgrade: None,
             head,
@@ -133,6 +134,9 @@ impl Call<'_> {
             && length > most
         {
             return Err(Gone::TooLarge.into());
+        }
+        if route.is_grpc && !grpc::is_call(&self.head) {
+            return Err(Refusal::NoCall);
         }
         self.upgrade = Upgrade::asked(&self.head, &route)?;
         route.check_identity(&self.held)?;
@@ -265,6 +269,13 @@ impl Call<'_> {
         outbound::rewrite(&mut self.head, held.story.from, has_our_token);
         held.story.trace.put(&mut self.head.fields);
         held.route.inject(&mut self.head.fields, &held.story.caller);
+        if held.route.is_grpc {
+            // Never the client's own: by it the service's log and ours are brought together.
+            let id = held.story.trace.guuid().to_string();
+            let put = self.head.fields.set(GUUID_KEY, id.as_bytes());
+            debug_assert!(put.is_ok(), "digits and dashes are a valid value");
+            held.proxy.note_call(&held.route, &held.story);
+        }
         self.head.upgrade = self.upgrade.as_ref().map(Upgrade::protocol);
     }
 
@@ -455,7 +466,11 @@ impl Call<'_> {
             head,
             first: None,
         };
+        let is_grpc = self.held.route.is_grpc;
         let is_overload = match status {
+            200 if is_grpc && grpc::is_overload(grpc::status(&answered.head.fields)) => {
+                self.held.route.record.retry.on_overload
+            }
             502..=504 => self.held.route.record.retry.on_overload,
             429 | 529 => self.held.route.record.ai.is_some() && self.held.route.endpoints.len() > 1,
             _ => false,
@@ -495,6 +510,8 @@ impl Call<'_> {
             Failure::Exchange { error, .. } if error.is_unprocessed() => true,
             // Only with another upstream, or asking again is what overloads it.
             Failure::Overloaded(_) if self.held.route.endpoints.len() < 2 => false,
+            // It says that it has done nothing.
+            Failure::Overloaded(_) if self.held.route.is_grpc => true,
             // Of a model another one may be asked before it has spoken.
             Failure::Exchange { .. } | Failure::Phase(_) | Failure::Overloaded(_)
                 if self.held.route.endpoints.len() < 2 =>
@@ -627,6 +644,12 @@ impl Call<'_> {
             429 if self.held.metered.is_some() => {
                 self.held.settle(Verdict::Soft, retry_after(&head));
             }
+            200 if self.held.route.is_grpc => {
+                // Without it, the status comes at the end.
+                if let Some(status) = grpc::status(&head.fields) {
+                    self.held.settle(grpc::verdict(Some(status)), None);
+                }
+            }
             // Its end may be hours away.
             101 => self.held.settle(Verdict::Success, None),
             _ if is_stream && !has_yet_to_speak => self.held.settle(Verdict::Success, None),
@@ -639,6 +662,18 @@ impl Call<'_> {
         self.held.story.received = self.replay.seen_bytes();
         self.held.story.status = head.status;
         answer_fields(&mut head, is_stream);
+        if self.held.route.is_grpc && head.framing == Framing::Empty {
+            // A head that says how the call went, and nothing else: clients want to see that
+            // nothing follows it.
+            self.held.ends(Ended::Complete);
+            return Answer {
+                status: head.status,
+                framing: head.framing,
+                fields: head.fields,
+                upgrade: None,
+                body: Body::Empty,
+            };
+        }
         if is_stream && matches!(head.framing, Framing::Length(_)) {
             // A word of our own may have to be put in.
             head.fields.remove(Known::ContentLength);
@@ -688,10 +723,15 @@ impl Call<'_> {
     /// Our own answer instead of an upstream's.
     fn refuse(mut self, refusal: &Refusal) -> Answer {
         let ai = self.held.route.record.ai.as_ref();
-        let said = refusal.said(ai.map(|ai| ai.dialect));
+        let is_call = grpc::is_call(&self.head);
+        let said = if is_call {
+            grpc::refused(refusal)
+        } else {
+            refusal.said(ai.map(|ai| ai.dialect))
+        };
         // Nobody is there to read it.
         let is_unread = matches!(refusal, Refusal::Client(Gone::Left));
-        self.held.story.status = if is_unread { 0 } else { said.status };
+        self.held.story.status = if is_unread { 0 } else { refusal.status() };
         self.held.story.decided_by = refusal.decided_by();
         if matches!(refusal, Refusal::NoConnection(_) | Refusal::Upstream(_)) {
             self.held.story.error = Some(refusal.to_string().into());
@@ -702,6 +742,9 @@ impl Call<'_> {
             Refusal::Client(Gone::Left) => Ended::ClientLeft,
             _ => Ended::Refused,
         });
+        if is_call {
+            return grpc::answer(said);
+        }
         Answer::said(said)
     }
 
@@ -736,12 +779,28 @@ fn refusal_of(failure: &Failure) -> Refusal {
     }
 }
 
+/// When all of a request is over: what the route says, or a call's client if that is sooner.
+fn deadline(route: &Route, head: &RequestHead, begun_ms: u64) -> Option<u64> {
+    let own = route.limits.total_ms.map(|total| begun_ms + total);
+    let asked = match route.is_grpc {
+        true => grpc::timeout(&head.fields),
+        false => None,
+    };
+    let asked = asked.map(|span| begun_ms.saturating_add(millis(span).max(1)));
+    match (own, asked) {
+        (Some(own), Some(asked)) => Some(own.min(asked)),
+        (own, asked) => own.or(asked),
+    }
+}
+
 /// Writes where the request goes on this upstream.
 fn address(head: &mut RequestHead, asked: &http1::Target, route: &Route, endpoint: &Endpoint) {
+    // Under its plain path there is no prefix.
+    let is_plain = route.is_grpc && !asked.path().starts_with(&route.prefix);
     head.target = outbound::target(
         asked,
         &route.prefix,
-        route.record.strip_path,
+        route.record.strip_path && !is_plain,
         &endpoint.spec.base_path,
     );
     head.authority = endpoint.authority.clone();

@@ -20,6 +20,8 @@ pub struct WeightedOrigin {
     pub base_path: String,
     /// Its share, beside the others'.
     pub weight: u32,
+    /// Calls of gRPC go there, and nothing else.
+    pub is_grpc: bool,
 }
 
 /// The upstreams of a record, in its order. A URL that can't be read, which no record that was
@@ -31,6 +33,7 @@ pub fn origins(record: &Record) -> Vec<WeightedOrigin> {
         port: address.port,
         authority: address.authority.clone(),
         versions: match record.upstream_http {
+            _ if address.is_grpc => Versions::Http2,
             UpstreamVersions::Auto => Versions::Negotiated,
             UpstreamVersions::Http1 => Versions::Http1,
             UpstreamVersions::Http2 => Versions::Http2,
@@ -51,6 +54,7 @@ pub fn origins(record: &Record) -> Vec<WeightedOrigin> {
                 origin: Arc::new(origin(&address)),
                 base_path: address.base_path,
                 weight: spec.weight,
+                is_grpc: address.is_grpc,
             })
         })
         .collect()

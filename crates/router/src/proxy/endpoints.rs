@@ -12,6 +12,8 @@ use policy::{
 use tracing::{info, warn};
 use upstream::http_service::{Origin, Versions};
 
+use super::record::scheme_name;
+
 /// What an upstream is made of; two that are equal are the same one.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct EndpointSpec {
@@ -19,6 +21,8 @@ pub(super) struct EndpointSpec {
     /// Put before each path; without a slash at its end.
     pub(super) base_path: String,
     pub(super) weight: u32,
+    /// Calls of gRPC go there, and nothing else.
+    pub(super) is_grpc: bool,
     pub(super) breaker: Option<BreakerSettings>,
 }
 
@@ -231,10 +235,7 @@ impl Endpoint {
             (Some(before), settings) if before.spec.breaker == *settings => before.breaker.clone(),
             (_, Some(settings)) => Some(Arc::new(Mutex::new(Breaker::new(settings.clone())))),
         };
-        let scheme = match spec.origin.scheme {
-            upstream::http_service::Scheme::Http => "http",
-            upstream::http_service::Scheme::Https => "https",
-        };
+        let scheme = scheme_name(spec.origin.scheme, spec.is_grpc);
         Self {
             name: format!("{scheme}://{}", spec.origin.authority),
             authority: Bytes::copy_from_slice(spec.origin.authority.as_bytes()),

@@ -17,7 +17,7 @@ mod write;
 
 pub use document::MASK;
 
-pub(super) use address::Address;
+pub(super) use address::{Address, scheme_name};
 pub(super) use path::comparable;
 
 /// A route as it is written (`contracts`: http-proxy 5.1). Durations are seconds. Printing it
@@ -41,7 +41,7 @@ pub struct Record {
     pub access_rule: String,
     /// Fields set on what goes upstream; values are templates. In their order.
     pub headers: Vec<(String, String)>,
-    /// The whole request; 1 to 300, or 0 for models unless told otherwise: no limit. Event
+    /// The whole request; 1 to 300, or 0 for models and gRPC unless told otherwise: no limit. Event
     /// streams and tunnels are exempt: `gap` and `total` are for them.
     pub timeout: f64,
     /// Phases.
@@ -66,6 +66,9 @@ pub struct Record {
     pub websocket: bool,
     /// Upstreams may have loopback and private addresses.
     pub allow_private: bool,
+    /// gRPC services (`package.Service`) whose calls come here from `/package.Service/Method`
+    /// on the main listener too: most clients of gRPC can't put a prefix before that.
+    pub grpc_services: Vec<String>,
     /// The upstreams are models.
     pub ai: Option<Ai>,
 }
@@ -76,10 +79,19 @@ impl fmt::Debug for Record {
     }
 }
 
+impl Record {
+    /// Its upstreams speak gRPC.
+    pub fn is_grpc(&self) -> bool {
+        let mut upstreams = self.upstreams.iter();
+        upstreams.any(|it| Address::parse(&it.url).is_ok_and(|address| address.is_grpc))
+    }
+}
+
 /// One upstream of a route.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamSpec {
-    /// `http://` or `https://`, host, perhaps port and path; no user, query or fragment.
+    /// `http://` or `https://`, host, perhaps port and path; `grpc://`, `grpcs://` or
+    /// `quantum://`, host and port. No user, query or fragment.
     pub url: String,
     /// Its share, beside the others'; 1 to 1000.
     pub weight: u32,

@@ -53,6 +53,9 @@ pub enum Refusal {
         /// Until the next trial, where that is known.
         retry_after: Option<Duration>,
     },
+    /// The route carries calls of gRPC, and this is none.
+    #[error("route takes calls of gRPC: POST over HTTP/2 with content-type application/grpc")]
+    NoCall,
     /// There was no connection to the upstream.
     #[error("connection error: {0}")]
     NoConnection(String),
@@ -91,6 +94,7 @@ impl Refusal {
             Self::NoRoute => 404,
             Self::Client(Gone::TooSlow) => 408,
             Self::Client(Gone::TooLarge) => 413,
+            Self::NoCall => 415,
             Self::Busy { .. } | Self::Budget { .. } => 429,
             Self::NoUpgrade => 501,
             Self::NoConnection(_) | Self::Upstream(_) => 502,
@@ -103,7 +107,9 @@ impl Refusal {
     pub fn decided_by(&self) -> Decider {
         match self {
             Self::Unauthenticated | Self::Denied => Decider::Access,
-            Self::NoRoute | Self::Path(_) | Self::NoUpgrade | Self::Handshake => Decider::Route,
+            Self::NoRoute | Self::Path(_) | Self::NoUpgrade | Self::Handshake | Self::NoCall => {
+                Decider::Route
+            }
             Self::Busy { by, .. } => *by,
             Self::Budget { .. } => Decider::Budget,
             Self::BreakerOpen { .. } => Decider::Breaker,
@@ -141,6 +147,7 @@ impl Refusal {
             Self::Path(_) | Self::Handshake | Self::Client(_) => {
                 error("Bad Request", &self.to_string())
             }
+            Self::NoCall => error("Unsupported Media Type", &self.to_string()),
             Self::NoUpgrade => error(
                 "WebSocket Not Supported",
                 "This gateway does not support WebSocket connections",

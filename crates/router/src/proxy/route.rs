@@ -30,6 +30,8 @@ pub struct Route {
     pub(super) guard: Guard,
     pub(super) endpoints: Arc<Endpoints>,
     pub(super) figures: Arc<Figures>,
+    /// Its upstreams speak gRPC.
+    pub(super) is_grpc: bool,
     access: AccessRule,
     /// `None`: one of its templates can't be filled in, so none is.
     /// Or why no header is injected.
@@ -89,6 +91,7 @@ impl Route {
                 origin: it.origin,
                 base_path: it.base_path,
                 weight: it.weight,
+                is_grpc: it.is_grpc,
                 breaker: breaker.clone(),
             })
             .collect();
@@ -125,6 +128,7 @@ impl Route {
             None => Guard::new(Arc::clone(&label), policy, workshop.clock, workshop.seed),
         };
         Ok(Self {
+            is_grpc: record.is_grpc(),
             id: id.into(),
             prefix: record.path.clone(),
             limits: Limits::of(&record),
@@ -222,6 +226,11 @@ impl Route {
         endpoints
             .map(|one| target(&one.name, &one.spec.base_path))
             .collect()
+    }
+
+    /// Its upstreams speak gRPC: bodies may rest, however long.
+    pub fn is_grpc(&self) -> bool {
+        self.is_grpc
     }
 
     /// Who may pass.

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tracing::warn;
+
 use super::route::Workshop;
 use super::{Proxy, Record, Route, Routes, Sources};
 
@@ -10,6 +12,8 @@ use super::{Proxy, Record, Route, Routes, Sources};
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     pub(super) routes: Routes<Route>,
+    /// Which routes take calls of gRPC services from their plain paths.
+    pub(super) by_service: HashMap<Box<str>, Arc<Route>>,
     by_id: HashMap<Arc<str>, Arc<Route>>,
 }
 
@@ -76,6 +80,14 @@ impl Proxy {
                     reason: error.to_string(),
                 });
                 continue;
+            }
+            for service in route.record.grpc_services.iter().filter(|_| is_active) {
+                if next.by_service.contains_key(service.as_str()) {
+                    warn!(route = %route.label, service, "another route takes these calls");
+                    continue;
+                }
+                next.by_service
+                    .insert(service.as_str().into(), Arc::clone(&route));
             }
             next.by_id.insert(Arc::clone(&route.id), route);
         }

@@ -195,6 +195,9 @@ impl Held {
         self.permit = None;
         let spent = self.metered.take().map(|metered| metered.settle());
         let outcome = self.story.outcome(now, how, spent.as_ref());
+        if self.route.is_grpc {
+            self.proxy.note_end(&self.story, &outcome);
+        }
         self.route.figures.finish(&outcome);
         if let Some(log) = &*self.proxy.log.load() {
             let story = &self.story;

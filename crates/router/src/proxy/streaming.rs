@@ -8,6 +8,7 @@ use policy::Verdict;
 use upstream::http_service::{Exchange, ExchangeError};
 
 use super::ai::in_band;
+use super::grpc;
 use super::outcome::{Ended, Phase};
 use super::replay::{Replay, Replaying};
 use super::story::Held;
@@ -108,6 +109,9 @@ impl Streaming {
                 Poll::Ready(Ok(Chunk::Data(data)))
             }
             Poll::Ready(Ok(Chunk::End(trailers))) => {
+                if self.held.route.is_grpc {
+                    self.judge(trailers.as_deref());
+                }
                 let metered = self.held.metered.as_ref();
                 if self.is_event_stream && metered.is_some_and(|it| !it.is_terminated()) {
                     // It ended without its last event: to a client that would look complete.
@@ -196,6 +200,17 @@ impl Streaming {
         Poll::Pending
     }
 
+    /// What the status at the end of a call says about the upstream.
+    fn judge(&mut self, trailers: Option<&http1::Fields>) {
+        let Some(trailers) = trailers else {
+            return;
+        };
+        match grpc::verdict(grpc::status(trailers)) {
+            Verdict::Failure => self.held.breaks(),
+            verdict => self.held.settle(verdict, None),
+        }
+    }
+
     /// Takes note of a part that passes.
     fn note(&mut self, data: &Bytes) {
         self.held.passed(data.len());
@@ -205,7 +220,7 @@ impl Streaming {
         if !self.has_begun {
             self.has_begun = self.held.metered.as_ref().is_none_or(|it| it.has_content());
             if self.has_begun {
-                if self.is_event_stream {
+                if self.is_event_stream || self.held.route.is_grpc {
                     // Its end may be hours away.
                     self.held.settle(Verdict::Success, None);
                 }
@@ -245,7 +260,13 @@ impl Streaming {
                 let message = "answer was broken off";
                 metered.error_event(fault, how.name(), message)
             });
+        let is_grpc = self.held.route.is_grpc;
         self.held.ends(how);
+        if is_grpc {
+            // Whoever calls hears of it in the words of gRPC.
+            self.next = Next::Over;
+            return Poll::Ready(Ok(Chunk::End(Some(Box::new(grpc::broken(how))))));
+        }
         match said {
             Some(event) => {
                 self.next = Next::End;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use http1::{Fields, Known};
+use uuid::Uuid;
 
 /// A request's place in a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,11 @@ impl Trace {
                 is_new: true,
             },
         }
+    }
+
+    /// The id of the trace, as that of a request (`x-guuid`).
+    pub fn guuid(&self) -> Uuid {
+        Uuid::from_u128(self.id)
     }
 
     /// Puts it in what goes upstream. What vendors wrote about another trace goes.

@@ -71,6 +71,9 @@ pub enum DialError {
     /// The gateway stops.
     #[error("gateway is stopping")]
     Stopping,
+    /// `quantum://` is asked for, and the gateway has no identity to show there.
+    #[error("quantum is not set up")]
+    NoQuantum,
 }
 
 impl DialError {
@@ -96,6 +99,7 @@ impl DialError {
             Self::Http2(_) => "http2",
             Self::NoStream => "no_stream",
             Self::Stopping => "stopping",
+            Self::NoQuantum => "no_quantum",
         }
     }
 
@@ -164,6 +168,7 @@ impl Dialler {
             Scheme::Https => timeout(self.tls_timeout, seal(&self.origin, &self.tls, tcp))
                 .await
                 .map_err(|_| DialError::TlsTimedOut)?,
+            Scheme::Quantum => Err(DialError::NoQuantum),
         }
     }
 

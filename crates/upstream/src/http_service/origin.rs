@@ -6,7 +6,7 @@ use std::time::Duration;
 /// One upstream of a route. Two that are equal share connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// With or without TLS.
+    /// What lies below HTTP.
     pub scheme: Scheme,
     /// A name or an address, without brackets.
     pub host: String,
@@ -37,13 +37,15 @@ impl Hash for Origin {
     }
 }
 
-/// With or without TLS.
+/// What lies below HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// Plain TCP.
     Http,
     /// TLS.
     Https,
+    /// Quantum, for gRPC only: a stream per call, over UDP.
+    Quantum,
 }
 
 /// Which versions of HTTP are spoken.

@@ -243,6 +243,7 @@ impl Shared {
 
     async fn connect(self: &Arc<Self>, shelf: &Arc<Shelf>, miss: Miss) -> Result<Link, DialError> {
         let may_be_http2 = match (shelf.origin.versions, shelf.origin.scheme) {
+            (_, Scheme::Quantum) => return Err(DialError::NoQuantum),
             (Versions::Http1, _) | (Versions::Negotiated, Scheme::Http) => false,
             (Versions::Http2, _) => true,
             (Versions::Negotiated, Scheme::Https) => shelf.speaks() != Speaks::Http1,

@@ -8,6 +8,8 @@ use upstream::http_service::Scheme;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Address {
     pub(in super::super) scheme: Scheme,
+    /// Calls of gRPC go there, and nothing else.
+    pub(in super::super) is_grpc: bool,
     /// In lower case, without brackets.
     pub(in super::super) host: String,
     pub(in super::super) port: u16,
@@ -29,10 +31,14 @@ impl Address {
         }
         let (scheme, rest) = url.split_once("://").ok_or(NO_SCHEME)?;
         let (scheme, own_port) = match scheme.to_ascii_lowercase().as_str() {
-            "http" => (Scheme::Http, 80),
-            "https" => (Scheme::Https, 443),
+            "http" => (Scheme::Http, Some(80)),
+            "https" => (Scheme::Https, Some(443)),
+            "grpc" => (Scheme::Http, None),
+            "grpcs" => (Scheme::Https, None),
+            "quantum" => (Scheme::Quantum, None),
             _ => return Err(NO_SCHEME),
         };
+        let is_grpc = own_port.is_none();
         if rest.contains('#') {
             return Err("must not have a fragment (#…)");
         }
@@ -50,19 +56,25 @@ impl Address {
             return Err("must not have user or password; there are headers for them");
         }
         let (host, port) = host_and_port(authority)?;
-        let port = port.unwrap_or(own_port);
+        let port = port
+            .or(own_port)
+            .ok_or("needs a port: gRPC has none of its own")?;
         let shown = if host.contains(':') {
             format!("[{host}]")
         } else {
             host.clone()
         };
-        let authority = if port == own_port {
+        let authority = if Some(port) == own_port {
             shown
         } else {
             format!("{shown}:{port}")
         };
+        if is_grpc && !path.trim_end_matches('/').is_empty() {
+            return Err("must end after the port: calls have their own path");
+        }
         Ok(Self {
             scheme,
+            is_grpc,
             host,
             port,
             authority,
@@ -72,11 +84,19 @@ impl Address {
 
     /// The URL again, in the one form it has.
     pub(in super::super) fn url(&self) -> String {
-        let scheme = match self.scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        };
+        let scheme = scheme_name(self.scheme, self.is_grpc);
         format!("{scheme}://{}{}", self.authority, self.base_path)
+    }
+}
+
+/// How the scheme of an upstream is written.
+pub(in super::super) fn scheme_name(scheme: Scheme, is_grpc: bool) -> &'static str {
+    match (scheme, is_grpc) {
+        (Scheme::Http, false) => "http",
+        (Scheme::Https, false) => "https",
+        (Scheme::Http, true) => "grpc",
+        (Scheme::Https, true) => "grpcs",
+        (Scheme::Quantum, _) => "quantum",
     }
 }
 
@@ -155,5 +175,5 @@ fn base_path(path: &str) -> Result<String, &'static str> {
     Ok(path.to_owned())
 }
 
-const NO_SCHEME: &str = "must begin with http:// or https://";
+const NO_SCHEME: &str = "must begin with http://, https://, grpc://, grpcs:// or quantum://";
 const URL_BYTES_MAX: usize = 2_048;

@@ -32,6 +32,7 @@ pub(super) const FIELDS: &[&str] = &[
     "max_body",
     "websocket",
     "allow_private",
+    "grpc_services",
     "ai",
 ];
 
@@ -68,10 +69,12 @@ fn read(object: &Object<'_>, problems: &Problems) -> Record {
     } else if AccessRule::parse(access_rule) == AccessRule::Unknown {
         object.invalid("access_rule", AccessRule::ACCEPTED);
     }
+    let upstreams = read_upstreams(object, problems);
+    let is_grpc = read_kind(object, &upstreams, is_ai);
     Record {
         name: read_name(object),
         path: read_path(object, problems),
-        upstreams: read_upstreams(object, problems),
+        upstreams,
         upstream_http: object.choice(
             "upstream_http",
             &[
@@ -85,8 +88,13 @@ fn read(object: &Object<'_>, problems: &Problems) -> Record {
         strip_path: object.boolean("strip_path", true),
         access_rule: access_rule.to_owned(),
         headers: headers::read(object, problems),
-        // Models take their time: their phases have limits, the whole has none.
-        timeout: object.number("timeout", 1.0..=300.0, if is_ai { 0.0 } else { 30.0 }),
+        // Models take their time, and calls of gRPC may stream: their phases have limits, the
+        // whole has none.
+        timeout: object.number(
+            "timeout",
+            1.0..=300.0,
+            if is_ai || is_grpc { 0.0 } else { 30.0 },
+        ),
         timeout_config: read_timeouts(object, is_ai),
         active: object.boolean("active", true),
         max_concurrent: object.integer("max_concurrent", 0..=10_000, 0),
@@ -105,8 +113,60 @@ fn read(object: &Object<'_>, problems: &Problems) -> Record {
         max_body: object.integer("max_body", 0..=BODY_MAX, 0),
         websocket: object.boolean("websocket", false),
         allow_private: object.boolean("allow_private", false),
+        grpc_services: read_grpc_services(object, is_grpc),
         ai,
     }
+}
+
+/// Whether the upstreams speak gRPC: all of them, or none.
+fn read_kind(object: &Object<'_>, upstreams: &[UpstreamSpec], is_ai: bool) -> bool {
+    let is_grpc = |it: &UpstreamSpec| Address::parse(&it.url).is_ok_and(|it| it.is_grpc);
+    let count = upstreams.iter().filter(|it| is_grpc(it)).count();
+    if count == 0 {
+        return false;
+    }
+    if count < upstreams.len() {
+        object.invalid("upstreams", "must be all of gRPC, or none");
+    }
+    if is_ai {
+        object.invalid(
+            "ai",
+            "is for models behind http:// or https://, not for gRPC",
+        );
+    }
+    if object.text("upstream_http").is_some_and(|it| it != "auto") {
+        object.invalid(
+            "upstream_http",
+            "is for http:// and https://; gRPC speaks HTTP/2",
+        );
+    }
+    true
+}
+
+fn read_grpc_services(object: &Object<'_>, is_grpc: bool) -> Vec<String> {
+    let Some(value) = object.get("grpc_services") else {
+        return Vec::new();
+    };
+    let is_name = |name: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._".contains(&byte);
+        (1..=SERVICE_NAME_MAX).contains(&name.len()) && name.bytes().all(is_plain)
+    };
+    let names: Option<Vec<String>> = value.as_array().and_then(|items| {
+        let name = |item: &Value| item.as_str().filter(|it| is_name(it)).map(str::to_owned);
+        items.iter().map(name).collect()
+    });
+    let Some(mut names) = names.filter(|names| names.len() <= UPSTREAMS_MAX) else {
+        let message =
+            format!("must be a list of at most {UPSTREAMS_MAX} names of services: package.Service");
+        object.invalid("grpc_services", message);
+        return Vec::new();
+    };
+    if !names.is_empty() && !is_grpc {
+        object.invalid("grpc_services", "needs upstreams of gRPC");
+    }
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 fn read_name(object: &Object<'_>) -> String {
@@ -423,6 +483,7 @@ fn read_ai(object: &Object<'_>, problems: &Problems) -> Option<Ai> {
 const NAME_MAX: usize = 100;
 const ACCESS_RULE_MAX: usize = 2_000;
 const UPSTREAMS_MAX: usize = 64;
+const SERVICE_NAME_MAX: usize = 200;
 const ROOTS_MAX: usize = 65_536;
 /// Longest JSON text of the breaker's and the timeouts' settings.
 const INNER_BYTES_MAX: usize = 1_024;

@@ -154,9 +154,12 @@ fn paths_are_refused_in_the_contracts_words() {
 fn upstreams_that_can_not_be_reached_safely_are_refused() {
     for (url, part) in [
         ("", "is empty"),
-        ("ftp://a", "http:// or https://"),
-        ("one.example", "http:// or https://"),
+        ("ftp://a", "must begin with http://"),
+        ("one.example", "must begin with http://"),
         ("http://", "has no host"),
+        ("grpc://a", "needs a port"),
+        ("grpc://a:1/b", "end after the port"),
+        ("quantum://a", "needs a port"),
         ("http://u:p@a", "user or password"),
         ("http://a?x", "query"),
         ("http://a/#x", "fragment"),
@@ -338,4 +341,30 @@ fn secrets_are_masked_and_the_mask_is_not_saved() {
         );
     }
     assert_eq!(Record::masked(&json!(null)), json!(null));
+}
+
+#[test]
+fn upstreams_of_grpc_have_no_limit_for_the_whole_and_may_claim_services() {
+    let record = Record::read(&json!({
+        "path": "/-/echo", "upstreams": ["grpc://a:1", "quantum://b:2", "grpcs://c:3"],
+        "grpcServices": ["echo.v1.Echo", "echo.v1.Echo", "a.B"],
+    }))
+    .unwrap();
+    assert!(record.is_grpc());
+    assert!(record.timeout <= 0.0);
+    assert_eq!(record.grpc_services, ["a.B", "echo.v1.Echo"]);
+    let again = Record::read(&record.write()).unwrap();
+    assert_eq!(again, record);
+}
+
+#[test]
+fn grpc_and_http_do_not_mix() {
+    let grpc = json!({ "upstreams": ["grpc://a:1", "http://b"] });
+    assert_eq!(problem(grpc).field, "upstreams");
+    let ai = json!({ "upstream": "grpc://a:1", "ai": true });
+    assert_eq!(problem(ai).field, "ai");
+    let claimed = json!({ "upstream": "http://a", "grpcServices": ["a.B"] });
+    assert_eq!(problem(claimed).field, "grpcServices");
+    let odd = json!({ "upstream": "grpc://a:1", "grpcServices": ["a/B"] });
+    assert_eq!(problem(odd).field, "grpcServices");
 }

@@ -41,6 +41,7 @@ impl Record {
             "maxBody": self.max_body,
             "websocket": self.websocket,
             "allowPrivate": self.allow_private,
+            "grpcServices": self.grpc_services,
             "ai": self.ai.as_ref().map(ai),
         });
         let (name, value) = match self.upstreams.as_slice() {

@@ -387,7 +387,7 @@ fn request(head: &RequestHead, scheme: Scheme) -> Result<Request<()>, ExchangeEr
     }
     let scheme = match scheme {
         Scheme::Http => http::uri::Scheme::HTTP,
-        Scheme::Https => http::uri::Scheme::HTTPS,
+        Scheme::Https | Scheme::Quantum => http::uri::Scheme::HTTPS,
     };
     let authority = http::uri::Authority::from_maybe_shared(head.authority.clone());
     let uri = Uri::builder()
