@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use quantum_proto::Guuid;
 use quantum_proto::codes::close;
+use quantum_proto::connection::Connection as Machine;
 use quantum_proto::connection::{Closed, Event, Stats};
 use quantum_proto::crypto::Peer;
 use quantum_proto::endpoint::Handle;
 use quantum_proto::streams::{self, Priority, Role, StreamEvent, StreamId};
-use quantum_proto::Guuid;
-use quantum_proto::connection::Connection as Machine;
 use tokio::sync::Notify;
 
 use crate::error::OpenError;
@@ -153,7 +153,8 @@ impl Connection {
             over.as_mut().enable();
             {
                 let mut state = shared.lock();
-                let waiting = state.machine.streams_mut().has_data();
+                let streams = state.machine.streams_mut();
+                let waiting = streams.has_data() || streams.blocked();
                 if state.closed.is_some() || (!waiting && state.machine.stats().inflight == 0) {
                     return;
                 }
@@ -377,6 +378,13 @@ impl State {
 }
 
 impl Wakers {
+    /// As if the peer had stopped the half that is written.
+    pub(crate) fn abandon(&mut self, code: u32) {
+        self.stop.get_or_insert(code);
+        wake(self.write.take());
+        wake(self.stopped.take());
+    }
+
     fn wake_all(&mut self) {
         let all = [self.read.take(), self.write.take(), self.stopped.take()];
         all.into_iter().flatten().for_each(Waker::wake);

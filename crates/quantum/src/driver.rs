@@ -14,13 +14,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use quantum_proto::Time;
 use quantum_proto::codes::close;
+use quantum_proto::connection::Connection as Machine;
 use quantum_proto::connection::Setup;
 use quantum_proto::endpoint::{Handle, Incoming, Reason, Verdict};
 use quantum_proto::packet::Packet;
 use quantum_proto::streams::Role;
-use quantum_proto::Time;
-use quantum_proto::connection::Connection as Machine;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::connection::{Connection, Owner, Shared};
@@ -346,10 +346,8 @@ impl Driver {
                 true
             }
             Poll::Pending => {
-                let contents = std::mem::replace(
-                    &mut self.buffer,
-                    BytesMut::with_capacity(BATCH_BYTES),
-                );
+                let contents =
+                    std::mem::replace(&mut self.buffer, BytesMut::with_capacity(BATCH_BYTES));
                 self.blocked = Some((outgoing, contents));
                 false
             }

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lifecycle::{Clock, Tasks};
+use quantum_proto::Guuid;
 use quantum_proto::config::Config;
+use quantum_proto::connection::Connection as Machine;
 use quantum_proto::connection::{Samples, Setup};
 use quantum_proto::crypto::{ClientCrypto, Macs, ServerCrypto};
 use quantum_proto::endpoint as proto;
 use quantum_proto::streams::Role;
-use quantum_proto::Guuid;
-use quantum_proto::connection::Connection as Machine;
 use tokio::sync::Notify;
 
 use crate::connection::{Connection, Owner, Shared};

@@ -72,9 +72,12 @@ impl EventLog {
     }
 
     pub(crate) fn connected(&self, now: Time, of: &Shared, took: Option<Duration>) {
-        self.say(now, of, "connected", || {
-            json!({ "handshake_us": took.map(micros) })
-        });
+        self.say(
+            now,
+            of,
+            "connected",
+            || json!({ "handshake_us": took.map(micros) }),
+        );
     }
 
     pub(crate) fn moved(&self, now: Time, of: &Shared, remote: SocketAddr) {
@@ -104,9 +107,12 @@ impl EventLog {
     }
 
     pub(crate) fn closed(&self, now: Time, of: &Shared, reason: &Closed) {
-        self.say(now, of, "closed", || {
-            json!({ "reason": reason.to_string() })
-        });
+        self.say(
+            now,
+            of,
+            "closed",
+            || json!({ "reason": reason.to_string() }),
+        );
     }
 
     fn say(&self, now: Time, of: &Shared, event: &str, fields: impl FnOnce() -> Value) {

@@ -22,6 +22,7 @@ mod socket;
 mod stream;
 mod timer;
 
+pub mod grpc;
 pub mod identity;
 pub mod tls;
 

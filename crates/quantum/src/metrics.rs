@@ -117,7 +117,7 @@ impl Measured {
 impl Figures {
     /// The figures of each role that the endpoint has.
     pub fn snapshots(&self) -> Vec<Snapshot> {
-        let roles = self.common.roles().into_iter();
+        let roles = self.common.roles().iter();
         roles.map(|role| self.of(*role)).collect()
     }
 

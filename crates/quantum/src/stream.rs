@@ -125,7 +125,12 @@ impl SendStream {
     /// Gives the stream up: what was not delivered yet will not be.
     pub fn reset(&mut self, code: u32) {
         if !std::mem::replace(&mut self.is_over, true) {
-            self.owner.0.lock().machine.streams_mut().reset(self.id, code);
+            self.owner
+                .0
+                .lock()
+                .machine
+                .streams_mut()
+                .reset(self.id, code);
             self.owner.0.wake();
         }
     }
@@ -227,9 +232,24 @@ impl RecvStream {
     /// Asks the peer to stop sending; what comes nevertheless is dropped.
     pub fn stop(&mut self, code: u32) {
         if !std::mem::replace(&mut self.is_over, true) {
-            self.owner.0.lock().machine.streams_mut().stop(self.id, code);
+            self.owner
+                .0
+                .lock()
+                .machine
+                .streams_mut()
+                .stop(self.id, code);
             self.owner.0.wake();
         }
+    }
+
+    /// Gives up both halves: this one is stopped, and the other, wherever it is, reset.
+    pub(crate) fn abandon(&mut self, code: u32) {
+        self.stop(code);
+        let mut state = self.owner.0.lock();
+        state.machine.streams_mut().reset(self.id, code);
+        state.wakers(self.id).abandon(code);
+        drop(state);
+        self.owner.0.wake();
     }
 
     /// The end was read, or nothing more will come for another reason.
@@ -269,6 +289,6 @@ fn offer(state: &mut State, id: StreamId, data: &Bytes, end: End) -> Result<usiz
     let written = state.machine.streams_mut().write(id, data.clone(), end);
     written.map_err(|error| match error {
         streams::WriteError::Stopped(code) => WriteError::Stopped(code),
-        _ => WriteError::Ended,
+        streams::WriteError::Closed => WriteError::Ended,
     })
 }

@@ -44,7 +44,10 @@ mod imp {
     pub(super) struct Timer(AsyncFd<OwnedFd>);
 
     impl Timer {
-        #[expect(unsafe_code, reason = "the type cannot say that a descriptor stays open")]
+        #[expect(
+            unsafe_code,
+            reason = "the type cannot say that a descriptor stays open"
+        )]
         pub(super) fn new() -> std::io::Result<Self> {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
             let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -59,7 +62,7 @@ mod imp {
             let after = after.max(Duration::from_nanos(1));
             let value = Timespec {
                 tv_sec: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: i64::from(after.subsec_nanos()).into(),
+                tv_nsec: i64::from(after.subsec_nanos()),
             };
             let once = Itimerspec {
                 it_interval: Timespec {

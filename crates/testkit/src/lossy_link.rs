@@ -342,7 +342,10 @@ mod tests {
             let fates: Vec<bool> = (0..200_000).map(|_| fate.is_lost(loss, burst)).collect();
             let lost = fates.iter().filter(|lost| **lost).count() as f64;
             let bursts = fates.windows(2).filter(|two| !two[0] && two[1]).count() as f64;
-            assert!((lost / 200_000.0 / loss - 1.0).abs() < 0.1, "{loss} {burst}");
+            assert!(
+                (lost / 200_000.0 / loss - 1.0).abs() < 0.1,
+                "{loss} {burst}"
+            );
             assert!((lost / bursts / burst - 1.0).abs() < 0.15, "{loss} {burst}");
         }
     }

@@ -13,7 +13,7 @@ use crate::run;
 /// A second door means that two parts of the program know the same protocol.
 const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["edge", "admin", "perf"]),
-    ("hyper-util", &["edge", "admin", "perf"]),
+    ("hyper-util", &["edge", "admin", "quantum", "perf"]),
     ("h2", &["upstream", "perf"]),
     ("sqlx", &["store"]),
     ("axum", &["admin", "perf"]),

@@ -43,7 +43,10 @@ pub(super) fn steer(socket: &socket2::Socket, lanes: usize) -> bool {
     };
     // Offsets count from the UDP payload. A datagram that is too short ends the program with 0.
     let mut program = [
-        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, GUUID_LAST as u32),
+        step(
+            libc::BPF_LD | libc::BPF_B | libc::BPF_ABS,
+            GUUID_LAST as u32,
+        ),
         step(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, lanes),
         step(libc::BPF_RET | BPF_A, 0),
     ];

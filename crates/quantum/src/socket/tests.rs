@@ -1,5 +1,3 @@
-#![expect(clippy::disallowed_methods, reason = "the test owns its tasks and clock")]
-
 use std::time::Duration;
 
 use super::*;

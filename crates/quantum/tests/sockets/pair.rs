@@ -1,5 +1,4 @@
 //! A client's and a server's endpoint on this machine, with certificates of their own.
-#![expect(dead_code, reason = "each test file uses a part")]
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -1,12 +1,9 @@
 //! Connections and streams on real sockets of this machine.
-#![expect(clippy::disallowed_methods, reason = "the test owns its tasks and clock")]
-
-mod pair;
 
 use std::time::Duration;
 
+use crate::pair::{Pair, patience, timely};
 use bytes::Bytes;
-use pair::{Pair, patience, timely};
 use quantum::codes::close;
 use quantum::{Closed, Config, ConnectError, End, Priority, ReadError, WriteError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -157,7 +154,13 @@ async fn whoever_drops_everything_has_closed() {
         drop(pair.connect().await);
         let server = pair.server.accept().await.unwrap();
         let closed = server.closed().await;
-        assert!(matches!(closed, Closed::There { code: close::DONE, .. }));
+        assert!(matches!(
+            closed,
+            Closed::There {
+                code: close::DONE,
+                ..
+            }
+        ));
     })
     .await;
 }
@@ -229,7 +232,12 @@ async fn settings_change_while_connections_live() {
         ..Config::default()
     };
     let pair = Pair::start(off).await;
-    let repairs = || pair.client.figures().of(quantum::Role::Client).fec_repair_sent;
+    let repairs = || {
+        pair.client
+            .figures()
+            .of(quantum::Role::Client)
+            .fec_repair_sent
+    };
     timely(async {
         let client = pair.connect().await;
         let server = pair.server.accept().await.unwrap();
@@ -276,7 +284,10 @@ async fn the_event_log_tells_the_life_of_a_connection() {
             let event: serde_json::Value = serde_json::from_str(line).unwrap();
             assert_eq!(event["guuid"], client.guuid().to_string());
         }
-        assert!(text.contains("\"began\"") && text.contains("\"connected\""), "{text}");
+        assert!(
+            text.contains("\"began\"") && text.contains("\"connected\""),
+            "{text}"
+        );
     })
     .await;
 }

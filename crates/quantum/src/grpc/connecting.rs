@@ -1,0 +1,130 @@
+//! The one connection of a channel: made when needed, replaced when it is gone.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lifecycle::Tasks;
+use tokio::sync::Notify;
+
+use super::{Target, TargetError};
+use crate::{Connection, Endpoint};
+
+pub(super) struct Connecting {
+    endpoint: Endpoint,
+    target: Target,
+    pub(super) tasks: Tasks,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    now: Now,
+    /// Attempts that failed in a row.
+    failures: u32,
+}
+
+enum Now {
+    Idle,
+    /// A task is at it.
+    Connecting,
+    Ready(Connection),
+    /// Calls fail at once until the next attempt may begin.
+    Failed(TargetError),
+}
+
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+const BACKOFF_LAST: Duration = Duration::from_secs(5);
+
+impl Connecting {
+    pub(super) fn new(endpoint: Endpoint, target: Target, tasks: Tasks) -> Self {
+        Self {
+            endpoint,
+            target,
+            tasks,
+            state: Mutex::new(State {
+                now: Now::Idle,
+                failures: 0,
+            }),
+            changed: Notify::new(),
+        }
+    }
+
+    /// A connection that is not closed as far as we know. All who wait share one attempt.
+    pub(super) async fn ready(self: &Arc<Self>) -> Result<Connection, TargetError> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let mut state = self.state();
+                match &state.now {
+                    Now::Ready(connection) if connection.close_reason().is_none() => {
+                        return Ok(connection.clone());
+                    }
+                    Now::Failed(error) => return Err(error.clone()),
+                    Now::Connecting => {}
+                    Now::Ready(_) | Now::Idle => {
+                        state.now = Now::Connecting;
+                        let attempt = Arc::clone(self);
+                        self.tasks
+                            .spawn("quantum connecting", async move { attempt.attempt().await });
+                    }
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// This one takes no more calls; those on it go on.
+    pub(super) fn retire(&self, connection: &Connection) {
+        let mut state = self.state();
+        let is_present = match &state.now {
+            Now::Ready(present) => present.guuid() == connection.guuid(),
+            Now::Idle | Now::Connecting | Now::Failed(_) => false,
+        };
+        if is_present {
+            state.now = Now::Idle;
+        }
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The connection, if there is one.
+    pub(super) fn present(&self) -> Option<Connection> {
+        match &self.state().now {
+            Now::Ready(connection) => Some(connection.clone()),
+            Now::Idle | Now::Connecting | Now::Failed(_) => None,
+        }
+    }
+
+    async fn attempt(&self) {
+        let outcome = self.target.connect(&self.endpoint).await;
+        let failures = {
+            let mut state = self.state();
+            match outcome {
+                Ok(connection) => {
+                    state.failures = 0;
+                    state.now = Now::Ready(connection);
+                }
+                Err(error) => {
+                    tracing::debug!(target = %self.target.address, %error, "no connection");
+                    state.failures = state.failures.saturating_add(1);
+                    state.now = Now::Failed(error);
+                }
+            }
+            state.failures
+        };
+        self.changed.notify_waiters();
+        if failures > 0 {
+            let doubled = BACKOFF_FIRST * 2_u32.pow(failures.min(10) - 1);
+            tokio::time::sleep(doubled.min(BACKOFF_LAST)).await;
+            self.state().now = Now::Idle;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
