@@ -26,7 +26,7 @@ use self::cell::Echo;
 use self::latency::{Latencies, Level};
 use self::netlab::Lab;
 use self::netlab::link::{Loss, Shape};
-use self::ours::{BareStreams, Quantum};
+use self::ours::{BareStreams, Grpc, Quantum};
 use self::rivals::{Kind, Tcp};
 use crate::proc::{self, Machine};
 use crate::report::{JsonLine, Table, Void, grouped, say};
@@ -106,8 +106,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.wants(Part::Latency) {
         found.latencies = latency::row(options, carries_tcp, &mut void)?;
     }
-    if options.wants(Part::Bulk) && carries_tcp {
-        found.bulk = bulk(options)?;
+    if options.wants(Part::Bulk) {
+        found.bulk = bulk(options, carries_tcp)?;
     }
     if options.wants(Part::Fairness) && carries_tcp {
         found.fairness = fairness(options)?;
@@ -164,7 +164,7 @@ struct Found {
 }
 
 /// One upload alone.
-fn bulk(options: &Options) -> anyhow::Result<Vec<(Flow, Level, Shares)>> {
+fn bulk(options: &Options, carries_tcp: bool) -> anyhow::Result<Vec<(Flow, Level, Shares)>> {
     let mut all = Vec::new();
     let mut table = Table::new(&[
         "upload",
@@ -179,6 +179,10 @@ fn bulk(options: &Options) -> anyhow::Result<Vec<(Flow, Level, Shares)>> {
     for percent in [0.0, 1.0, 5.0] {
         let level = Level::percent(percent);
         for flow in [Flow::Quantum, Flow::Tcp("bbr"), Flow::Tcp("cubic")] {
+            if flow != Flow::Quantum && !carries_tcp {
+                table.row(vec![format!("{} (not run: needs root)", flow.name())]);
+                continue;
+            }
             let shape = options.shape(level.loss);
             let shares = bulk::share(&quantum, &[flow], &shape, options.seed, duration)?;
             table.row(vec![
@@ -242,7 +246,9 @@ fn echo(options: &Options) -> anyhow::Result<Vec<(&'static str, Echo)>> {
     let size = options.size as usize;
     let quantum = Quantum::new()?;
     let bare = BareStreams(&quantum);
+    let ours = Grpc(&quantum);
     let all = vec![
+        (OURS, cell::echo(&ours, size, ECHO_IN_FLIGHT, duration)?),
         (
             OURS_BARE,
             cell::echo(&bare, size, ECHO_IN_FLIGHT, duration)?,

@@ -12,7 +12,7 @@ use super::Options;
 use super::cell::{self, Cell};
 use super::load::Plan;
 use super::netlab::link::{Loss, Shape};
-use super::ours::{BareStreams, Quantum, Seen};
+use super::ours::{BareStreams, Grpc, Quantum, Seen};
 use super::plot::{self, Line, Panel};
 use super::rivals::{Kcp, Kind, Quinn, Tcp};
 use crate::report::{JsonLine, Table, Void, say};
@@ -232,6 +232,7 @@ fn measure(
                 continue;
             }
             let measured = match kind {
+                Kind::Quantum => cell::measure(&Grpc(&quantum), &shape, options.seed, &plan),
                 Kind::QuantumBare => {
                     cell::measure(&BareStreams(&quantum), &shape, options.seed, &plan)
                 }
@@ -280,14 +281,11 @@ fn print(options: &Options, latencies: &Latencies, levels: &[Level], carries_tcp
         ]);
         for &kind in options.subjects() {
             if !carries_tcp && !kind.is_datagrams() {
-                table.row(vec![
-                    kind.name().to_owned(),
-                    "not run: needs root".to_owned(),
-                ]);
+                table.row(vec![format!("{} (not run: needs root)", kind.name())]);
                 continue;
             }
             let Some(cell) = latencies.of(kind, level) else {
-                table.row(vec![kind.name().to_owned(), "failed".to_owned()]);
+                table.row(vec![format!("{} (failed)", kind.name())]);
                 continue;
             };
             let ms = |quantile| {

@@ -1,4 +1,4 @@
-//! Quantum itself: a stream per call, with gRPC or bare, and uploads.
+//! Quantum itself: a stream per call, with tonic or bare, and uploads.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,12 +8,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use lifecycle::{CancellationToken, Clock, Tasks};
+use quantum::grpc::{self, Channel, Limits, Target};
 use quantum::identity::{Identity, Wanted};
 use quantum::tls::{ClientTls, Clients, ServerTls};
 use quantum::{Connection, End, Endpoint, EndpointConfig, Figures, Priority, RecvStream};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
+use tonic::service::Routes;
 
+use super::echo::{EchoCaller, EchoClient, EchoServer, Echoes};
 use super::load::Caller;
 use super::rivals::Transport;
 
@@ -173,6 +176,53 @@ impl Quantum {
         }
     }
 }
+
+/// tonic with a stream per call, Quantum's default.
+pub(crate) struct Grpc<'a>(pub(crate) &'a Quantum);
+
+impl Transport for Grpc<'_> {
+    type Caller = GrpcCaller;
+
+    async fn serve(
+        &self,
+        address: IpAddr,
+        listening: oneshot::Sender<SocketAddr>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let tasks = Tasks::new();
+        let endpoint = self.0.serving(address, &tasks)?;
+        // Whoever waits may have given up.
+        let _ = listening.send(endpoint.local_addr());
+        let limits = Limits {
+            // Calls in flight are what an open loop piles up; none shall be refused.
+            calls: 100_000,
+            // The client stops this server when it needs no more answers.
+            grace: Duration::ZERO,
+            ..Limits::default()
+        };
+        let routes = Routes::new(EchoServer::new(Echoes));
+        grpc::serve(endpoint, routes, stop, limits, tasks).await;
+        Ok(())
+    }
+
+    async fn connect(&self, from: IpAddr, to: SocketAddr) -> anyhow::Result<GrpcCaller> {
+        let tasks = Tasks::new();
+        let tls = ClientTls::load(&self.0.identity.authority, Some(&self.0.identity.client))?;
+        let endpoint = self
+            .0
+            .bind(from, self.0.config().with_client(tls), &tasks)?;
+        let target = Target {
+            address: to.to_string(),
+            server_name: NAME.to_owned(),
+        };
+        let channel = Channel::new(endpoint, target, tasks);
+        channel.connected().await?;
+        Ok(EchoCaller(EchoClient::new(channel)))
+    }
+}
+
+/// Calls over a channel of Quantum's.
+pub(crate) type GrpcCaller = EchoCaller<Channel>;
 
 /// A bare stream per call, as the QUIC rival has it.
 pub(crate) struct BareStreams<'a>(pub(crate) &'a Quantum);

@@ -54,11 +54,15 @@ impl Panel {
         );
         for decade in 0..=DECADES {
             let value = 10_f64.powi(decade);
+            let label = match value < 1000.0 {
+                true => format!("{value} ms"),
+                false => format!("{} s", value / 1000.0),
+            };
             let y = height_of(value);
             let _ = writeln!(
                 svg,
                 "<path d=\"M{LEFT} {y}H{RIGHT}\" stroke=\"#ddd\"/>\
-                 <text x=\"{}\" y=\"{}\" text-anchor=\"end\">{value} ms</text>",
+                 <text x=\"{}\" y=\"{}\" text-anchor=\"end\">{label}</text>",
                 LEFT - 5.0,
                 y + 4.0
             );

@@ -41,6 +41,8 @@ pub(crate) trait Transport: Sync {
 /// The transports that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
+    /// tonic over Quantum, a stream per call.
+    Quantum,
     /// Quantum, a bare stream per call, as quinn has it; only if asked for.
     QuantumBare,
     /// tonic over TCP with CUBIC.
@@ -56,7 +58,9 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Ours first.
     pub(crate) const ALL: &[Self] = &[
+        Self::Quantum,
         Self::TcpCubic,
         Self::TcpBbr,
         Self::QuinnCubic,
@@ -65,7 +69,7 @@ impl Kind {
     ];
 
     /// What the figures are about.
-    pub(crate) const OURS: Self = Self::QuantumBare;
+    pub(crate) const OURS: Self = Self::Quantum;
 
     /// In the order of the last line.
     pub(crate) const RIVALS: [Self; 5] = [
@@ -78,6 +82,7 @@ impl Kind {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Quantum => "quantum",
             Self::QuantumBare => "quantum_bare",
             Self::TcpCubic => "tcp_cubic",
             Self::TcpBbr => "tcp_bbr",
@@ -88,7 +93,7 @@ impl Kind {
     }
 
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::QuantumBare)
+        matches!(self, Self::Quantum | Self::QuantumBare)
     }
 
     /// Whether a link of datagrams carries it.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::quantum::netlab::link::Loss;
-use crate::quantum::ours::{BareStreams, Quantum};
+use crate::quantum::ours::{BareStreams, Grpc, Quantum};
 use crate::quantum::rivals::{Kcp, Quinn, Tcp};
 
 const SHAPE: Shape = Shape {
@@ -51,6 +51,14 @@ fn echo_over_loopback_has_a_cost() {
     let echo = echo(&Tcp("cubic"), 100, 4, Duration::from_millis(200)).unwrap();
     assert!(echo.per_second > 0.0 && echo.cpu_us > 0.0, "{echo:?}");
     assert!(echo.per_server_second >= echo.per_second, "{echo:?}");
+}
+
+#[test]
+fn quantum_carries_calls_of_tonic() {
+    let quantum = Quantum::new().unwrap();
+    check(&Grpc(&quantum));
+    let seen = quantum.seen();
+    assert!(seen.sent > 80, "{seen:?}");
 }
 
 #[test]
