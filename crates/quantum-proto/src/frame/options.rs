@@ -12,7 +12,7 @@ pub struct Options {
     pub packet_window: u32,
     /// The largest datagram it takes, bytes of UDP payload. Default 1,200, at least that.
     pub largest_datagram: u16,
-    /// Repairs that it understands: bit n − 1 for scheme n. Default none.
+    /// Repairs that it understands: bit n for scheme n. Default none.
     pub fec_schemes: u8,
     /// Proves that the client receives at its address. At most 255 bytes.
     pub cookie: Option<Bytes>,
