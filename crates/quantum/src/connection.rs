@@ -301,12 +301,12 @@ impl Shared {
                     self.connected.notify_waiters();
                 }
                 Event::Moved(remote) => turning.moved = Some(remote),
-                Event::Stream(event) => self.pass_on(state, event),
+                Event::Stream(event) => self.pass_on(state, event, &mut turning.wakers),
                 Event::Closed(closed) => {
                     turning.closed = Some(closed.clone());
                     state.closed = Some(closed);
                     for wakers in state.wakers.values_mut() {
-                        wakers.wake_all();
+                        turning.wakers.extend(wakers.take_all());
                     }
                     self.connected.notify_waiters();
                     self.opened.notify_waiters();
@@ -317,7 +317,7 @@ impl Shared {
         turning
     }
 
-    fn pass_on(&self, state: &mut State, event: StreamEvent) {
+    fn pass_on(&self, state: &mut State, event: StreamEvent, woken: &mut Vec<Waker>) {
         match event {
             StreamEvent::Opened(id) => {
                 // What happens to it before it is accepted is kept here.
@@ -326,34 +326,37 @@ impl Shared {
             }
             StreamEvent::Room => self.room.notify_waiters(),
             StreamEvent::Readable(id) | StreamEvent::Reset(id, _) => {
-                wake(state.wakers.get_mut(&id).and_then(|it| it.read.take()));
+                woken.extend(state.wakers.get_mut(&id).and_then(|it| it.read.take()));
             }
             StreamEvent::Writable(id) => {
-                wake(state.wakers.get_mut(&id).and_then(|it| it.write.take()));
+                woken.extend(state.wakers.get_mut(&id).and_then(|it| it.write.take()));
             }
             StreamEvent::Stopped(id, code) => {
                 if let Some(wakers) = state.wakers.get_mut(&id) {
                     wakers.stop = Some(code);
-                    wake(wakers.write.take());
-                    wake(wakers.stopped.take());
+                    woken.extend(wakers.write.take());
+                    woken.extend(wakers.stopped.take());
                 }
             }
         }
     }
 }
 
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
 /// What a turn of events means to the task of the socket.
 #[derive(Debug, Default)]
 pub(crate) struct Turning {
+    /// To be woken without the lock: whoever wakes wants it next.
+    wakers: Vec<Waker>,
     pub(crate) connected: bool,
     pub(crate) moved: Option<SocketAddr>,
     pub(crate) closed: Option<Closed>,
+}
+
+impl Turning {
+    /// Once the lock is given back.
+    pub(crate) fn wake(&mut self) {
+        self.wakers.drain(..).for_each(Waker::wake);
+    }
 }
 
 impl State {
@@ -378,16 +381,15 @@ impl State {
 }
 
 impl Wakers {
-    /// As if the peer had stopped the half that is written.
-    pub(crate) fn abandon(&mut self, code: u32) {
+    /// As if the peer had stopped the half that is written. Gives who is to be woken.
+    pub(crate) fn abandon(&mut self, code: u32) -> [Option<Waker>; 2] {
         self.stop.get_or_insert(code);
-        wake(self.write.take());
-        wake(self.stopped.take());
+        [self.write.take(), self.stopped.take()]
     }
 
-    fn wake_all(&mut self) {
+    fn take_all(&mut self) -> impl Iterator<Item = Waker> + use<> {
         let all = [self.read.take(), self.write.take(), self.stopped.take()];
-        all.into_iter().flatten().for_each(Waker::wake);
+        all.into_iter().flatten()
     }
 }
 

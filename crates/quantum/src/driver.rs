@@ -35,7 +35,8 @@ pub(crate) struct Driver {
     lanes: Arc<[Arc<Lane>]>,
     common: Arc<Common>,
     socket: Socket,
-    inbound: Inbound,
+    /// Taken out while it is looked through.
+    inbound: Option<Box<Inbound>>,
     timer: Timer,
     timer_at: Time,
     /// When connections want to act; one entry each.
@@ -84,7 +85,7 @@ impl Driver {
             lanes,
             common,
             socket,
-            inbound: Inbound::new(),
+            inbound: Some(Box::new(Inbound::new())),
             timer: Timer::new()?,
             timer_at: Time::NEVER,
             deadlines: BTreeSet::new(),
@@ -104,7 +105,7 @@ impl Driver {
     /// One turn; `true` if there may be more to do at once.
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
         let received = self.receive(cx);
-        self.take_inbox();
+        self.take_inbox(cx);
         self.act_on_deadlines();
         self.attend_all(cx);
         received || self.wait_for_deadline(cx)
@@ -112,7 +113,10 @@ impl Driver {
 
     /// Reads one batch; `false` if there was nothing.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
-        match self.socket.poll_recv(cx, &mut self.inbound) {
+        let Some(inbound) = &mut self.inbound else {
+            return false;
+        };
+        match self.socket.poll_recv(cx, inbound) {
             Poll::Pending => return false,
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => {
@@ -121,13 +125,15 @@ impl Driver {
                 return false;
             }
         }
-        let inbound = std::mem::replace(&mut self.inbound, Inbound::empty());
+        let Some(inbound) = self.inbound.take() else {
+            return false;
+        };
         for (arrival, bytes) in inbound.arrivals() {
             for datagram in bytes.chunks(arrival.stride) {
                 self.sort(cx, &arrival, datagram);
             }
         }
-        self.inbound = inbound;
+        self.inbound = Some(inbound);
         true
     }
 
@@ -163,9 +169,17 @@ impl Driver {
             lane.residents().dropped(Reason::Malformed);
             return;
         };
-        let verdict = lane.residents().table.handle(lane.now(), from, &packet);
+        let (verdict, known) = {
+            let mut residents = lane.residents();
+            let verdict = residents.table.handle(lane.now(), from, &packet);
+            let known = match &verdict {
+                Verdict::Connection(handle) => residents.get(*handle).cloned(),
+                Verdict::New(_) | Verdict::Respond(_) | Verdict::Drop(_) => None,
+            };
+            (verdict, known)
+        };
         let connection = match verdict {
-            Verdict::Connection(handle) => lane.residents().get(handle).cloned(),
+            Verdict::Connection(_) => known,
             Verdict::New(incoming) => self.welcome(incoming),
             Verdict::Respond(answer) => {
                 self.respond(cx, from, to, &answer);
@@ -249,16 +263,15 @@ impl Driver {
         }
     }
 
-    fn take_inbox(&mut self) {
+    fn take_inbox(&mut self, cx: &mut Context<'_>) {
         let lane = Arc::clone(self.lane());
         let strays = {
             let mut inbox = lane.inbox();
             self.dirty.extend(inbox.dirty.drain(..));
             std::mem::take(&mut inbox.strays)
         };
-        let mut cx = Context::from_waker(std::task::Waker::noop());
         for stray in strays {
-            self.take(&mut cx, stray.from, stray.to, stray.ce, stray.datagram);
+            self.take(cx, stray.from, stray.to, stray.ce, stray.datagram);
         }
     }
 
@@ -304,8 +317,8 @@ impl Driver {
             self.buffer.clear();
             let transmit = {
                 let mut state = connection.lock();
-                let datagram = usize::from(self.common.config().max_datagram).max(1_200);
-                let most = (BATCH_BYTES / datagram).clamp(1, self.socket.max_segments().max(1));
+                let most = BATCH_BYTES / self.common.largest_datagram();
+                let most = most.clamp(1, self.socket.max_segments().max(1));
                 let now = lane.now();
                 let transmit = state
                     .machine
@@ -369,7 +382,7 @@ impl Driver {
         let handle = connection.handle;
         let role = connection.role;
         let mut state = connection.lock();
-        let turning = connection.take_events(&mut state);
+        let mut turning = connection.take_events(&mut state);
         let now = lane.now();
         let timeout = state.machine.timeout();
         let is_over = state.machine.is_drained();
@@ -380,6 +393,7 @@ impl Driver {
         let stats = (is_over || turning.connected || self.common.log.is_on() && sample)
             .then(|| state.machine.stats());
         drop(state);
+        turning.wake();
 
         if let Some(samples) = samples {
             self.resident(handle).sampled = now;
@@ -515,9 +529,10 @@ impl Drop for Driver {
         for connection in all {
             connection.close(close::DONE, "endpoint is gone");
             let mut state = connection.lock();
-            connection.take_events(&mut state);
+            let mut turning = connection.take_events(&mut state);
             let stats = state.machine.stats();
             drop(state);
+            turning.wake();
             lane.residents().remove(connection.handle, &stats);
         }
         lane.emptied.notify_waiters();

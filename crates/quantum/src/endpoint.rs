@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,9 +44,9 @@ pub struct EndpointConfig {
     pub connections_max: usize,
     /// Handshakes of clients at a time above which each has to show a cookie first. Default 128.
     pub half_open_max: usize,
-    /// Makes cookies and reset tokens, from at least 16 secret bytes; the same after a restart
-    /// lets peers know at once that their connections are gone. `None`: drawn at random.
-    pub secret: Option<Vec<u8>>,
+    /// Makes cookies and reset tokens; the same after a restart lets peers know at once that
+    /// their connections are gone, see [`crate::tls::ServerTls::macs`]. `None`: drawn at random.
+    pub macs: Option<HmacMacs>,
     /// File to which events are appended as JSON lines. `None`: nowhere.
     pub event_log: Option<PathBuf>,
 }
@@ -69,6 +69,8 @@ pub(crate) struct Common {
     service: String,
     roles: Vec<Role>,
     config: Mutex<Config>,
+    /// From the configuration, for those who ask often.
+    largest_datagram: AtomicUsize,
     chances: Mutex<u64>,
     measured: [Measured; 2],
     sends_failed: AtomicU64,
@@ -95,7 +97,7 @@ impl EndpointConfig {
             sockets: None,
             connections_max: limits.connections_max,
             half_open_max: limits.half_open_max,
-            secret: None,
+            macs: None,
             event_log: None,
         }
     }
@@ -155,11 +157,10 @@ impl Endpoint {
             Some(path) => EventLog::open(path)?,
             None => EventLog::default(),
         };
-        let secret = match &config.secret {
-            Some(secret) => secret.clone(),
-            None => random::<32>()?.to_vec(),
+        let macs = match config.macs.clone() {
+            Some(macs) => macs,
+            None => HmacMacs::new(&random::<32>()?),
         };
-        let macs = HmacMacs::new(&secret);
         let limits = proto::EndpointConfig {
             connections_max: config.connections_max.div_ceil(sockets.len()),
             half_open_max: config.half_open_max.div_ceil(sockets.len()),
@@ -176,6 +177,7 @@ impl Endpoint {
         let common = Arc::new(Common {
             service: config.service,
             roles: client.into_iter().chain(server).collect(),
+            largest_datagram: AtomicUsize::new(largest_datagram(&config.transport)),
             config: Mutex::new(config.transport),
             chances: Mutex::new(u64::from_le_bytes(random::<8>()?)),
             measured: [Measured::new(), Measured::new()],
@@ -241,7 +243,7 @@ impl Endpoint {
 
     /// Changes the settings of all connections, present and future.
     pub fn configure(&self, config: &Config) {
-        *self.0.common.config_mut() = *config;
+        self.0.common.set_config(config);
         for connection in self.0.all() {
             {
                 let mut state = connection.lock();
@@ -372,6 +374,17 @@ impl Common {
         *self.config_mut()
     }
 
+    fn set_config(&self, config: &Config) {
+        *self.config_mut() = *config;
+        let largest = largest_datagram(config);
+        self.largest_datagram.store(largest, Ordering::Relaxed);
+    }
+
+    /// In bytes of UDP payload.
+    pub(crate) fn largest_datagram(&self) -> usize {
+        self.largest_datagram.load(Ordering::Relaxed)
+    }
+
     /// A number that nobody can guess from the ones before: they only decide what whoever is on
     /// the path sees anyway.
     pub(crate) fn chance(&self) -> u64 {
@@ -432,6 +445,10 @@ impl Common {
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Connection>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn largest_datagram(config: &Config) -> usize {
+    usize::from(config.max_datagram).max(proto::FIRST_DATAGRAM)
 }
 
 fn random<const N: usize>() -> Result<[u8; N], BindError> {

@@ -151,15 +151,6 @@ impl Inbound {
         }
     }
 
-    /// Stands in while the real one is looked through.
-    pub(crate) fn empty() -> Self {
-        Self {
-            space: BytesMut::new(),
-            metas: [RecvMeta::default(); READS],
-            arrivals: Vec::new(),
-        }
-    }
-
     /// What the last read brought, with the bytes of each.
     ///
     /// Whoever keeps a datagram copies it: 1,400 bytes that are in the cache cost less than to

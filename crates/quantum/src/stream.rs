@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use quantum_proto::streams::{self, Chunk, End, Priority, StreamId};
@@ -247,8 +247,9 @@ impl RecvStream {
         self.stop(code);
         let mut state = self.owner.0.lock();
         state.machine.streams_mut().reset(self.id, code);
-        state.wakers(self.id).abandon(code);
+        let waiting = state.wakers(self.id).abandon(code);
         drop(state);
+        waiting.into_iter().flatten().for_each(Waker::wake);
         self.owner.0.wake();
     }
 

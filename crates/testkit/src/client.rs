@@ -241,6 +241,11 @@ impl Client {
         Ok(())
     }
 
+    /// The next reply to a command whose reply nobody waits for, waiting for it.
+    pub fn next_reply(&mut self, timeout: Duration) -> Result<Value, ClientError> {
+        self.wait(timeout, |client| client.replies.pop_front())
+    }
+
     /// The next push, waiting for it.
     pub fn next_push(&mut self, timeout: Duration) -> Result<Value, ClientError> {
         self.wait(timeout, |client| client.pushes.pop_front())

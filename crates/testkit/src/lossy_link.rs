@@ -152,6 +152,11 @@ impl LossyLink {
         self.shared.config().loss = loss;
     }
 
+    /// From now on datagrams of clients go there.
+    pub fn set_server(&self, server: SocketAddr) {
+        self.shared.config().server = server;
+    }
+
     /// From now on the server sees known clients at other ports, as after a router has forgotten
     /// them.
     pub fn rebind(&self) {

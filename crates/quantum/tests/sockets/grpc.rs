@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::echo::{Client, Echo, Say, Seen};
 use crate::pair::{Pair, timely};
 use lifecycle::CancellationToken;
+use quantum::codes::close;
 use quantum::grpc::{self, Channel, Limits, Target};
-use quantum::{Config, codes::close};
+use quantum::{Config, End, Priority, ReadError};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -395,6 +396,98 @@ async fn a_call_of_a_thousand_bytes_is_one_packet_each_way() {
         // One for the call, at most one that acknowledges the answer.
         let each = (sent() - before) as f64 / 100.0;
         assert!(each <= 2.1, "{each} packets per call");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_call_is_reset_and_harms_no_other() {
+    let bench = Bench::start().await;
+    timely(async {
+        let address = bench.pair.server.local_addr();
+        let connection = bench.pair.client.connect(address, "localhost").await;
+        let connection = connection.unwrap();
+        let large = [&[1][..], &[b'x'; 20_000]].concat();
+        let wrong: [(&[u8], &str); 6] = [
+            (&[9], "unknown kind"),
+            (&[2, 0, 0], "a body first"),
+            (&[3, 0x81], "trailers first"),
+            (&[1, 0x20], "unknown form of a field"),
+            (&[1, 0x40, 200], "cut within a field"),
+            (&large, "too large a block"),
+        ];
+        for (message, what) in wrong {
+            let (mut send, mut recv) = connection.open(Priority::Unary).await.unwrap();
+            let message = bytes::Bytes::copy_from_slice(message);
+            send.write(message, End::Message).await.unwrap();
+            assert_eq!(
+                recv.read().await,
+                Err(ReadError::Reset(grpc::code::PROTOCOL)),
+                "{what}"
+            );
+        }
+        // Without a path there is an answer, if not the one that was hoped for.
+        let (mut send, mut recv) = connection.open(Priority::Unary).await.unwrap();
+        send.write(bytes::Bytes::from_static(&[1, 0x80]), End::Stream)
+            .await
+            .unwrap();
+        let answer = recv.read().await.unwrap().unwrap();
+        assert_eq!((answer.data[0], answer.end), (1, End::Stream));
+        assert_eq!(
+            &bench.client().say(b"fine").await.unwrap().data[..],
+            b"fine"
+        );
+    })
+    .await;
+}
+
+/// A server that breaks off, in each of the places where it can.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_breaks_off_is_an_error() {
+    let pair = Pair::start(Config::default()).await;
+    let target = Target {
+        address: pair.server.local_addr().to_string(),
+        server_name: "localhost".to_owned(),
+    };
+    let channel = Channel::new(pair.client.clone(), target, pair.tasks.clone());
+    let mut client = Client::new(channel);
+    timely(async {
+        let headers = bytes::Bytes::from_static(&[1, 0x80]);
+        let data = bytes::Bytes::from_static(&[2, 0, 0, 0, 0, 9, 1]);
+        type Script<'a> = (&'a [(&'a bytes::Bytes, End)], u32, Code);
+        let answers: [Script<'_>; 4] = [
+            (&[], 7, Code::Internal),
+            (&[], grpc::code::LEAVING, Code::Unavailable),
+            (&[(&headers, End::Stream)], 0, Code::Unknown),
+            (
+                &[(&headers, End::Message), (&data, End::Stream)],
+                0,
+                Code::Internal,
+            ),
+        ];
+        let serving = pair.server.clone();
+        let (next, mut scripts) = mpsc::channel::<(Vec<(bytes::Bytes, End)>, u32)>(1);
+        tokio::spawn(async move {
+            let mut connections = Vec::new();
+            while let Some((parts, code)) = scripts.recv().await {
+                let fresh = serving.accept();
+                let fresh = tokio::time::timeout(Duration::from_millis(100), fresh).await;
+                connections.extend(fresh.ok().flatten());
+                let connection = connections.last().unwrap();
+                let (mut send, recv) = connection.accept().await.unwrap();
+                for (part, end) in parts {
+                    send.write(part, end).await.unwrap();
+                }
+                send.reset(code);
+                drop(recv);
+            }
+        });
+        for (parts, code, expected) in answers {
+            let parts = parts.iter().map(|(part, end)| ((*part).clone(), *end));
+            next.send((parts.collect(), code)).await.unwrap();
+            let status = client.say(b"well?").await.unwrap_err();
+            assert_eq!(status.code(), expected, "{status:?}");
+        }
     })
     .await;
 }

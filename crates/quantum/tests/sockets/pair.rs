@@ -17,6 +17,7 @@ pub(crate) struct Pair {
     pub(crate) tasks: Tasks,
     pub(crate) clock: Clock,
     link: Option<LossyLink>,
+    server_config: EndpointConfig,
     _keys: tempfile::TempDir,
 }
 
@@ -76,11 +77,11 @@ impl Pair {
         let client_tls = ClientTls::load(&identity.authority, Some(&identity.client)).unwrap();
         let (tasks, clock) = (Tasks::new(), Clock::start());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut config = EndpointConfig::new("test")
-            .with_server(server_tls)
-            .with_transport(options.transport);
-        config.sockets = options.sockets;
-        let server = Endpoint::bind(any, config, &tasks, clock).unwrap();
+        let mut server_config = EndpointConfig::new("test").with_transport(options.transport);
+        server_config.macs = Some(server_tls.macs(b"test"));
+        let mut server_config = server_config.with_server(server_tls);
+        server_config.sockets = options.sockets;
+        let server = Endpoint::bind(any, server_config.clone(), &tasks, clock).unwrap();
         let mut config = EndpointConfig::new("test")
             .with_client(client_tls)
             .with_transport(options.transport);
@@ -100,6 +101,7 @@ impl Pair {
             tasks,
             clock,
             link,
+            server_config,
             _keys: keys,
         }
     }
@@ -108,6 +110,19 @@ impl Pair {
     pub(crate) fn address(&self) -> SocketAddr {
         let link = self.link.as_ref();
         link.map_or_else(|| self.server.local_addr(), LossyLink::address)
+    }
+
+    pub(crate) fn link(&self) -> &LossyLink {
+        self.link.as_ref().unwrap()
+    }
+
+    /// Puts a server in the place of the present one that knows its keys and no connection.
+    pub(crate) fn restart_server(&self) -> Endpoint {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = self.server_config.clone();
+        let fresh = Endpoint::bind(any, config, &self.tasks, self.clock).unwrap();
+        self.link().set_server(fresh.local_addr());
+        fresh
     }
 
     pub(crate) async fn connect(&self) -> Connection {

@@ -314,6 +314,92 @@ async fn connections_are_spread_over_sockets_and_all_work() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_whose_address_changes_stays_connected() {
+    let pair = Pair::lossy(Config::default(), 0.0).await;
+    timely(async {
+        let client = pair.connect().await;
+        let server = pair.server.accept().await.unwrap();
+        let (mut send, mut recv) = client.open(Priority::Unary).await.unwrap();
+        tokio::spawn({
+            let server = server.clone();
+            async move { echo_one(&server).await }
+        });
+        for turn in 0..20_u8 {
+            if turn == 10 {
+                pair.link().rebind();
+            }
+            let data = Bytes::from(vec![turn; 100]);
+            send.write(data.clone(), End::Message).await.unwrap();
+            assert_eq!(recv.read().await.unwrap().unwrap().data, data);
+        }
+        let before = server.remote();
+        let begun = pair.clock.elapsed();
+        while server.remote() == before && pair.clock.elapsed() - begun < patience() {
+            pair.link().rebind();
+            let data = Bytes::from(vec![1; 100]);
+            send.write(data, End::Message).await.unwrap();
+            recv.read().await.unwrap();
+        }
+        assert_ne!(server.remote(), before);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_does_not_read_holds_back_its_writer_only() {
+    let config = Config {
+        stream_window: 64 << 10,
+        send_buffer: 64 << 10,
+        ..Config::default()
+    };
+    let pair = Pair::start(config).await;
+    timely(async {
+        let client = pair.connect().await;
+        let server = pair.server.accept().await.unwrap();
+        let (mut full, _answers) = client.open(Priority::Bulk).await.unwrap();
+        let mut filling =
+            tokio::spawn(async move { full.write(vec![1; 4 << 20].into(), End::Stream).await });
+        let (_unused, mut unread) = server.accept().await.unwrap();
+        let (mut send, mut recv) = client.open(Priority::Unary).await.unwrap();
+        tokio::join!(echo_one(&server), async {
+            send.write(Bytes::from_static(b"beside"), End::Stream)
+                .await
+                .unwrap();
+            assert_eq!(recv.read().await.unwrap().unwrap().data, "beside");
+        });
+        let waited = tokio::time::timeout(Duration::from_millis(100), &mut filling).await;
+        assert!(
+            waited.is_err(),
+            "nobody has read, yet everything is written"
+        );
+        let held = client.stats().memory + server.stats().memory;
+        assert!(held < 1 << 20, "{held} bytes are held");
+        let mut read = 0;
+        while let Some(chunk) = unread.read().await.unwrap() {
+            read += chunk.data.len();
+        }
+        assert_eq!(read, 4 << 20);
+        filling.await.unwrap().unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_has_forgotten_says_so_at_once() {
+    let pair = Pair::lossy(Config::default(), 0.0).await;
+    timely(async {
+        let client = pair.connect().await;
+        let fresh = pair.restart_server();
+        client.ping();
+        assert_eq!(client.closed().await, Closed::Reset);
+        // And lets the client in again.
+        let again = pair.connect().await;
+        assert_eq!(fresh.accept().await.unwrap().guuid(), again.guuid());
+    })
+    .await;
+}
+
 /// Serves one stream.
 async fn echo_one(server: &quantum::Connection) {
     let (mut send, mut recv) = server.accept().await.unwrap();
