@@ -58,12 +58,12 @@ pub mod code {
     pub const DEADLINE: u32 = 2;
     /// Nothing was done with the call: it may go elsewhere, or be tried again later.
     pub const REFUSED: u32 = 3;
-    /// As [`REFUSED`], and this connection takes no more calls.
-    pub const LEAVING: u32 = 4;
     /// The peer broke the rules above.
-    pub const PROTOCOL: u32 = 5;
+    pub const PROTOCOL: u32 = 4;
     /// The body failed, or the service did.
-    pub const INTERNAL: u32 = 6;
+    pub const INTERNAL: u32 = 5;
+    /// As [`REFUSED`], and this connection takes no more calls.
+    pub const LEAVING: u32 = 6;
 }
 
 /// What kinds of message there are.
