@@ -18,6 +18,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod quantum;
 pub mod quantum_endpoint;
+pub mod quantum_fields;
 pub mod quantum_repairs;
 pub mod quantum_streams;
 pub mod session;
@@ -67,6 +68,7 @@ pub const TARGETS: &[Target] = &[
     ("market_restore", market::restore),
     ("nats_headers", bus::nats_headers),
     ("quantum_endpoint", quantum_endpoint::datagrams),
+    ("quantum_fields", quantum_fields::fields),
     ("quantum_repairs", quantum_repairs::repairs),
     ("quantum_streams", quantum_streams::operations),
     ("quantum_packet", quantum::packet),
