@@ -16,8 +16,9 @@ pub(super) struct Loss {
     burst: f64,
     /// Packets lost in a row until now.
     run: u32,
-    /// Since when next to nothing was lost.
-    quiet_since: Option<Time>,
+    /// Packets that arrived since the last one that was lost, and since when.
+    clean: u32,
+    clean_since: Option<Time>,
 }
 
 impl Loss {
@@ -28,7 +29,8 @@ impl Loss {
             fast: ASSUMED,
             burst: 1.0,
             run: 0,
-            quiet_since: None,
+            clean: 0,
+            clean_since: None,
         }
     }
 
@@ -38,15 +40,16 @@ impl Loss {
         self.fast += (value - self.fast) * FAST;
         if lost {
             self.run += 1;
-        } else if self.run > 0 {
+            self.clean = 0;
+            self.clean_since = None;
+            return;
+        }
+        if self.run > 0 {
             self.burst += (f64::from(self.run) - self.burst) * BURST;
             self.run = 0;
         }
-        if self.probability() >= QUIET {
-            self.quiet_since = None;
-        } else {
-            self.quiet_since.get_or_insert(now);
-        }
+        self.clean = self.clean.saturating_add(1);
+        self.clean_since.get_or_insert(now);
     }
 
     /// The probability that a packet is lost, 0 to 1.
@@ -59,10 +62,10 @@ impl Loss {
         self.burst
     }
 
-    /// Next to nothing was lost for half a minute.
+    /// The path is clean: nothing was lost for a while, and enough arrived to believe it.
     pub(super) fn is_over(&self, now: Time) -> bool {
-        self.quiet_since
-            .is_some_and(|since| now.since(since) >= QUIET_FOR)
+        let long = |since| now.since(since) >= CLEAN_FOR;
+        self.clean >= CLEAN_PACKETS && self.clean_since.is_some_and(long)
     }
 }
 
@@ -70,10 +73,10 @@ const ASSUMED: f64 = 0.01;
 const SLOW: f64 = 1.0 / 1_024.0;
 const FAST: f64 = 1.0 / 128.0;
 const BURST: f64 = 1.0 / 8.0;
-/// Below this probability a path counts as clean …
-const QUIET: f64 = 1e-4;
-/// … if it stays there for so long.
-const QUIET_FOR: Duration = Duration::from_secs(30);
+/// A path is clean if it loses none of so many packets (less than 0.3 % with 95 % confidence) …
+const CLEAN_PACKETS: u32 = 1_000;
+/// … over so long, for bursts come seldom.
+const CLEAN_FOR: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@
 //!
 //! | p | in a flight | at a tail |
 //! |---|---|---|
-//! | clean for 30 s | – | one probe a second |
+//! | clean: none of 1,000 packets in 10 s | – | one probe a second |
 //! | below 0.1 % | – | one repair |
 //! | up to 1 % | one per 12 sources or more often | one repair |
 //! | up to 3.2 % | the same | one; at once for single packets |
