@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::echo::{Client, Echo, Say, Seen};
-use crate::pair::{Pair, timely};
+use crate::pair::{Pair, timely, until};
 use lifecycle::CancellationToken;
 use quantum::codes::close;
 use quantum::grpc::{self, Channel, Limits, Target};
@@ -107,11 +107,9 @@ fn routes(echo: Echo) -> Routes {
         .add_service(reflection)
 }
 
-/// Waits for a count, with a deadline by [`timely`].
+/// Waits for a count.
 async fn reaches(count: &AtomicUsize, wanted: usize) {
-    while count.load(Ordering::SeqCst) < wanted {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until(|| count.load(Ordering::SeqCst) >= wanted).await;
 }
 
 /// What must hold over any carrier, given what the service sees.

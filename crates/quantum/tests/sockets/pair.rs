@@ -141,3 +141,11 @@ pub(crate) async fn timely<T>(what: impl Future<Output = T>) -> T {
     let done = tokio::time::timeout(2 * patience(), what).await;
     done.expect("test takes too long")
 }
+
+/// Waits for a condition; [`timely`] is its deadline.
+pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
+    let mut often = tokio::time::interval(Duration::from_millis(2));
+    while !condition() {
+        often.tick().await;
+    }
+}

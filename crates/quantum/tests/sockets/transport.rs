@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::pair::{Pair, patience, timely};
+use crate::pair::{Pair, patience, timely, until};
 use bytes::Bytes;
 use quantum::codes::close;
 use quantum::{Closed, Config, ConnectError, End, Priority, ReadError, WriteError};
@@ -272,14 +272,9 @@ async fn the_event_log_tells_the_life_of_a_connection() {
         let client = pair.connect().await;
         client.close(close::DONE, "tired \"of\" it");
         pair.client.drained().await;
-        let told = async || loop {
-            let text = std::fs::read_to_string(&path).unwrap();
-            if text.contains("\"closed\"") {
-                return text;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
-        let text = told().await;
+        let text = || std::fs::read_to_string(&path).unwrap();
+        until(|| text().contains("\"closed\"")).await;
+        let text = text();
         for line in text.lines() {
             let event: serde_json::Value = serde_json::from_str(line).unwrap();
             assert_eq!(event["guuid"], client.guuid().to_string());
