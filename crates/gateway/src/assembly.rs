@@ -21,6 +21,7 @@ mod proxy;
 mod proxy_figures;
 mod relay;
 mod relay_figures;
+mod service_figures;
 mod services;
 mod tls;
 mod upkeep;
@@ -210,6 +211,8 @@ async fn serve(source: Source, loaded: Loaded, logging: Logging) -> Result<(), A
     if let Some(running) = &parts.relay {
         running.stop(STOP_GRACE).await;
     }
+    // Before the tasks that say it are stopped.
+    parts.around.services.close(STOP_GRACE).await;
     admin_stop.cancel();
     if !parts.tasks.stop(STOP_GRACE).await {
         warn!(
@@ -257,13 +260,14 @@ async fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
     let tasks = Tasks::new();
     let bus = bus::open(config, bus::Role::Gateway, &node, &tasks).await?;
     let (flags, keeper, known) = open_flags(config, &bus, clock, &tasks).await?;
+    let services = services::Keeper::new(tasks.clone(), clock);
     let around = live::Around {
         key_sets: Arc::clone(&key_sets),
         clock,
         node: node.clone(),
         bus: bus.clone(),
         flags: flags.flags().clone(),
-        services: services::Keeper::default(),
+        services: services.clone(),
     };
     let live = live::live(config, &around, None).map_err(AssemblyError::Settings)?;
     let revocations = Arc::new(revocations);
@@ -274,6 +278,7 @@ async fn build(config: &Config) -> Result<(Parts, Bound), AssemblyError> {
         revocations: Arc::clone(&revocations),
         certificate_expiry: Box::new(move || shown.expires_at()),
     });
+    metrics.services.show(&services);
     let current = Arc::new(ArcSwap::from_pointee(live));
     // Set once, before the keeper runs.
     let _first = known.set(Arc::clone(&current));
@@ -341,7 +346,9 @@ impl Parts {
         if let Some(running) = &self.relay {
             self.metrics.relay.show(&running.relay);
         }
-        self.proxy = proxy::start(config, self.clock, &self.tasks, background_threads()).await?;
+        let peers = self.around.services.own_peers();
+        let threads = background_threads();
+        self.proxy = proxy::start(config, self.clock, &self.tasks, threads, peers).await?;
         if let Some(running) = &self.proxy {
             self.metrics.proxy.show(&running.proxy);
         }

@@ -17,5 +17,5 @@ pub use dial::DialError;
 pub use exchange::{Exchange, ExchangeError, Tunnel};
 pub use guarded::Forbidden;
 pub use origin::{Origin, Scheme, TlsTerms, Versions};
-pub use pool::{Http1Link, Http2Link, Link, Miss, Pool, PoolFigures, PoolSettings};
+pub use pool::{Http1Link, Http2Link, Link, Miss, Pool, PoolFigures, PoolSettings, QuantumLink};
 pub use stream::Stream;

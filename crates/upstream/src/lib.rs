@@ -4,4 +4,5 @@
 pub mod grpc;
 pub mod guard;
 pub mod http_service;
+pub mod quantum_peer;
 pub mod ws_agent;

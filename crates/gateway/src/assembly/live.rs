@@ -56,7 +56,7 @@ pub(super) fn live(
     }
     let namespaces = Namespaces::new(&channel).map_err(|error| format!("channel.{error}"))?;
     let calls = calls(&config.rpc).map_err(|(key, problem)| format!("rpc.{key}: {problem}"))?;
-    let services = around.services.build(config, *clock)?;
+    let services = around.services.build(config)?;
     let signatures = relay::signatures(
         &config.relay.signatures,
         before.and_then(|before| before.signatures.as_deref()),

@@ -12,6 +12,7 @@ use super::market_figures::{self, MarketFigures};
 use super::nats_figures::{self, NatsFigures};
 use super::proxy_figures::{self, ProxyFigures};
 use super::relay_figures::{RelayFigures, Sample};
+use super::service_figures::{self, ServiceFigures};
 
 /// Where the parts count.
 pub(super) struct Metrics {
@@ -24,6 +25,8 @@ pub(super) struct Metrics {
     pub(super) proxy: ProxyFigures,
     /// Shows the aggregator from when it is given it.
     pub(super) market: MarketFigures,
+    /// Shows services and Quantum from when it is given them.
+    pub(super) services: ServiceFigures,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -42,12 +45,14 @@ pub(super) fn registry(figures: Figures) -> (Registry, Metrics) {
         relay: RelayFigures::default(),
         proxy: ProxyFigures::default(),
         market: MarketFigures::default(),
+        services: ServiceFigures::default(),
     };
     registry.register_collector(Box::new(NatsFigures::of(&figures.bus)));
     registry.register_collector(Box::new(figures));
     registry.register_collector(Box::new(metrics.relay.clone()));
     registry.register_collector(Box::new(metrics.proxy.clone()));
     registry.register_collector(Box::new(metrics.market.clone()));
+    registry.register_collector(Box::new(metrics.services.clone()));
     (registry, metrics)
 }
 
@@ -68,6 +73,7 @@ pub fn reference() -> Result<String, std::fmt::Error> {
     registry.register_collector(Box::new(proxy_figures::Sample));
     registry.register_collector(Box::new(market_figures::Sample));
     registry.register_collector(Box::new(nats_figures::Sample));
+    registry.register_collector(Box::new(service_figures::Sample));
     admin::metrics::reference_markdown(&registry)
 }
 

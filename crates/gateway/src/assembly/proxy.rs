@@ -12,6 +12,7 @@ use store::{Row, SpendingRow, Store, StoreError};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 use upstream::http_service::{Pool, PoolSettings};
+use upstream::quantum_peer::Peers;
 
 use super::control::proxies::file_id;
 use super::{AssemblyError, chain};
@@ -51,6 +52,7 @@ pub(super) async fn start(
     clock: Clock,
     tasks: &Tasks,
     threads: usize,
+    peers: Option<Peers>,
 ) -> Result<Option<Running>, AssemblyError> {
     let now = config.load_full();
     if !now.proxy.enabled {
@@ -70,7 +72,7 @@ pub(super) async fn start(
         .await
         .map_err(|error| AssemblyError::Data(format!("store {location}: {}", chain(&error))))?;
     let pool = &now.proxy.pool;
-    let pool = Pool::new(
+    let pool = Pool::with_quantum(
         PoolSettings {
             idle_max: pool.idle,
             idle_per_origin_max: pool.idle_per_host,
@@ -80,6 +82,7 @@ pub(super) async fn start(
         },
         clock,
         tasks.clone(),
+        peers,
     );
     let spending = Arc::new(Spending::new(clock));
     let seed = seed();
@@ -91,6 +94,7 @@ pub(super) async fn start(
         reloads: watch::Sender::new(0),
         installed: watch::Sender::new(0),
     };
+    running.proxy.note_calls(now.grpc.log_calls);
     running.apply_log(&now).map_err(AssemblyError::Settings)?;
     // The first routes are there before the first request.
     running.install().await.map_err(data)?;
@@ -129,6 +133,7 @@ impl Running {
         if let Err(error) = self.apply_log(config) {
             error!(error, "access log is not written");
         }
+        self.proxy.note_calls(config.grpc.log_calls);
         self.reloads.send_modify(|reloads| *reloads += 1);
     }
 

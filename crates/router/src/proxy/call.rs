@@ -814,6 +814,7 @@ fn connection_of(link: &Link) -> Connection {
     let miss = match link {
         Link::Http1(link) => link.miss,
         Link::Http2(link) => link.miss,
+        Link::Quantum(link) => link.miss,
     };
     miss.map_or(Connection::Reused, Connection::Fresh)
 }

@@ -3,15 +3,20 @@
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use tonic::Status;
 use tonic::body::Body;
 use tonic::client::GrpcService;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::target::{Target, Tls, Transport};
+use crate::quantum_peer::{Peer, Peers};
 
 /// What carries calls to one endpoint. It connects with the first call, and again after a
 /// loss. Clones share its connections.
@@ -21,6 +26,7 @@ pub struct Channel(Kind);
 #[derive(Debug, Clone)]
 enum Kind {
     Tcp(tonic::transport::Channel),
+    Quantum(Peer),
 }
 
 /// A channel can't be made of what was configured.
@@ -40,10 +46,22 @@ impl Channel {
     /// # Errors
     ///
     /// If the TLS settings are of no use.
-    pub fn new(target: &Target, tls: &Tls, connect_within: Duration) -> Result<Self, ChannelError> {
+    pub fn new(
+        target: &Target,
+        tls: &Tls,
+        connect_within: Duration,
+        peers: Option<&Peers>,
+    ) -> Result<Self, ChannelError> {
         match target.transport {
             Transport::Tcp | Transport::Tls => tcp(target, tls, connect_within),
-            Transport::Quantum => Err(ChannelError::NoQuantum),
+            Transport::Quantum => {
+                let peers = peers.ok_or(ChannelError::NoQuantum)?;
+                let name = tls
+                    .server_name
+                    .clone()
+                    .unwrap_or_else(|| target.host.clone());
+                Ok(Self(Kind::Quantum(peers.channel(target.authority(), name))))
+            }
         }
     }
 }
@@ -92,6 +110,7 @@ impl GrpcService<Body> for Channel {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         match &mut self.0 {
             Kind::Tcp(channel) => GrpcService::poll_ready(channel, cx).map_err(Into::into),
+            Kind::Quantum(peer) => GrpcService::poll_ready(&mut peer.0, cx).map_err(Into::into),
         }
     }
 
@@ -101,7 +120,43 @@ impl GrpcService<Body> for Channel {
                 let calling = GrpcService::call(channel, request);
                 Box::pin(async move { calling.await.map_err(Into::into) })
             }
+            Kind::Quantum(peer) => {
+                let calling = GrpcService::call(&mut peer.0, request);
+                Box::pin(async move { Ok(calling.await?.map(|body| Body::new(Marked(body)))) })
+            }
         }
+    }
+}
+
+/// An answer's body whose own failures can be told from what the service said: they have a
+/// cause.
+struct Marked(Body);
+
+/// The connection was lost within an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("answer broke off")]
+struct BrokeOff;
+
+impl http_body::Body for Marked {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.0).poll_frame(cx).map_err(|mut status| {
+            status.set_source(Arc::new(BrokeOff));
+            status
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
     }
 }
 

@@ -79,6 +79,14 @@ impl Fault {
             if cause.is::<tonic::TimeoutExpired>() {
                 return Self::TimedOut;
             }
+            if let Some(error) = cause.downcast_ref::<quantum::grpc::CallError>() {
+                let text = error.status().message().to_owned();
+                return match error.status().code() {
+                    _ if !error.may_have_reached() => Self::NotSent(text),
+                    Code::DeadlineExceeded => Self::TimedOut,
+                    _ => Self::Lost(text),
+                };
+            }
             if let Some(error) = cause.downcast_ref::<h2::Error>()
                 && error.is_remote()
                 && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))

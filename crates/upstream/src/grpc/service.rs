@@ -15,6 +15,7 @@ use super::endpoints::{EndpointLook, Endpoints, Picked};
 use super::schema::{self, Descriptors, Schema, SchemaError};
 use super::{Channel, ChannelError, Failure, Fault, Target, Tls, unary};
 use crate::guard::{CallOptions, Classify as _, Guard, GuardState, Try};
+use crate::quantum_peer::Peers;
 
 /// What a service is made of.
 #[derive(Debug, Clone)]
@@ -33,8 +34,10 @@ pub struct Settings {
     pub descriptors: Option<Descriptors>,
     /// Most bytes of a message, either way.
     pub message_max: usize,
-    /// How long connecting may take.
+    /// How long connecting may take; over Quantum its own setting counts.
     pub connect_within: Duration,
+    /// What calls to `quantum://` come from.
+    pub peers: Option<Peers>,
 }
 
 /// A service. Clones are the same one.
@@ -92,14 +95,16 @@ impl Service {
             descriptors,
             message_max,
             connect_within,
+            peers,
         } = settings;
-        let channel = |target: Target| match Channel::new(&target, &tls, connect_within) {
-            Ok(channel) => Ok((target, channel)),
-            Err(source) => Err(ServiceError::Endpoint {
-                target: target.to_string(),
-                source,
-            }),
-        };
+        let channel =
+            |target: Target| match Channel::new(&target, &tls, connect_within, peers.as_ref()) {
+                Ok(channel) => Ok((target, channel)),
+                Err(source) => Err(ServiceError::Endpoint {
+                    target: target.to_string(),
+                    source,
+                }),
+            };
         let channels = targets.into_iter().map(channel).collect::<Result<_, _>>()?;
         Ok(Self(Arc::new(Shared {
             guard: Guard::new(name, policy, clock, seed),

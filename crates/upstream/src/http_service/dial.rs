@@ -18,9 +18,9 @@ use tokio_rustls::TlsConnector;
 use super::guarded::Forbidden;
 use super::{Origin, Scheme, Stream, Versions};
 
-use names::Names;
 use tls::TlsConfig;
 
+pub(super) use names::Names;
 pub(super) use tls::TlsClients;
 
 mod names;
@@ -74,6 +74,9 @@ pub enum DialError {
     /// `quantum://` is asked for, and the gateway has no identity to show there.
     #[error("quantum is not set up")]
     NoQuantum,
+    /// A handshake of Quantum failed.
+    #[error("quantum handshake failed: {0}")]
+    Quantum(Arc<str>),
 }
 
 impl DialError {
@@ -100,6 +103,7 @@ impl DialError {
             Self::NoStream => "no_stream",
             Self::Stopping => "stopping",
             Self::NoQuantum => "no_quantum",
+            Self::Quantum(_) => "quantum",
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod http1;
 mod http2;
+mod quantum;
 
 use std::io;
 use std::task::{Context, Poll};
@@ -19,6 +20,7 @@ use super::stream::Stream;
 
 use self::http1::Http1Exchange;
 use self::http2::Http2Exchange;
+use self::quantum::QuantumExchange;
 
 /// One request and its answer.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub struct Exchange {
 enum Side {
     Http1(Box<Http1Exchange>),
     Http2(Box<Http2Exchange>),
+    Quantum(Box<QuantumExchange>),
 }
 
 /// What the link becomes after `101 Switching Protocols`.
@@ -65,6 +68,9 @@ pub enum ExchangeError {
     /// The answer's body was cut or is malformed.
     #[error("answer of the upstream is broken: {0}")]
     Body(#[from] BodyError),
+    /// A call over Quantum failed.
+    #[error("call over quantum failed: {0}")]
+    Quantum(String),
     /// The request can't be said in the upstream's version of HTTP.
     #[error("request can't be expressed in HTTP/2: {0}")]
     Unspeakable(String),
@@ -78,6 +84,7 @@ impl Exchange {
         let side = match link {
             Link::Http1(link) => Side::Http1(Box::new(Http1Exchange::new(link, head))),
             Link::Http2(link) => Side::Http2(Box::new(Http2Exchange::new(link, head))),
+            Link::Quantum(link) => Side::Quantum(Box::new(QuantumExchange::new(link, head))),
         };
         Self { side }
     }
@@ -92,6 +99,7 @@ impl Exchange {
         match &mut self.side {
             Side::Http1(exchange) => exchange.poll_head(cx, inflow),
             Side::Http2(exchange) => exchange.poll_head(cx, inflow),
+            Side::Quantum(exchange) => exchange.poll_head(cx, inflow),
         }
     }
 
@@ -105,6 +113,7 @@ impl Exchange {
         match &mut self.side {
             Side::Http1(exchange) => exchange.poll_chunk(cx, inflow),
             Side::Http2(exchange) => exchange.poll_chunk(cx, inflow),
+            Side::Quantum(exchange) => exchange.poll_chunk(cx, inflow),
         }
     }
 
@@ -118,6 +127,7 @@ impl Exchange {
         match &mut self.side {
             Side::Http1(exchange) => exchange.poll_request(cx, inflow),
             Side::Http2(exchange) => exchange.poll_request(cx, inflow),
+            Side::Quantum(exchange) => exchange.poll_request(cx, inflow),
         }
     }
 
@@ -126,6 +136,7 @@ impl Exchange {
         match &self.side {
             Side::Http1(exchange) => exchange.is_sent(),
             Side::Http2(exchange) => exchange.is_sent(),
+            Side::Quantum(exchange) => exchange.is_sent(),
         }
     }
 
@@ -135,6 +146,8 @@ impl Exchange {
         match &self.side {
             Side::Http1(exchange) => exchange.may_be_stale(),
             Side::Http2(exchange) => exchange.may_be_stale(),
+            // It has asked for itself whether the connection stands.
+            Side::Quantum(_) => false,
         }
     }
 
@@ -143,7 +156,7 @@ impl Exchange {
     pub fn was_stale(&self) -> bool {
         match &self.side {
             Side::Http1(exchange) => exchange.was_stale(),
-            Side::Http2(_) => false,
+            Side::Http2(_) | Side::Quantum(_) => false,
         }
     }
 
@@ -151,7 +164,7 @@ impl Exchange {
     pub fn into_tunnel(self) -> Option<Tunnel> {
         match self.side {
             Side::Http1(exchange) => exchange.into_tunnel(),
-            Side::Http2(_) => None,
+            Side::Http2(_) | Side::Quantum(_) => None,
         }
     }
 }

@@ -18,15 +18,19 @@ use tokio::sync::Notify;
 
 use super::dial::{DialError, Dialled, Dialler, TlsClients};
 use super::{Origin, Scheme, Stream, Versions};
+use crate::quantum_peer::Peers;
 use figures::Figures;
 use shelf::{Resting, Shelf, Speaks};
 
 pub use figures::{Miss, PoolFigures};
 pub(super) use http2::Lease;
+pub use quantum::QuantumLink;
+use quantum::Trunks;
 
 mod figures;
 mod http2;
 mod learned;
+mod quantum;
 mod shelf;
 mod sweep;
 
@@ -63,6 +67,8 @@ struct Shared {
     tasks: Tasks,
     tls: Arc<TlsClients>,
     shelves: RwLock<HashMap<Arc<Origin>, Arc<Shelf>>>,
+    /// Where there is an identity to show.
+    quantum: Option<Trunks>,
     figures: Arc<Figures>,
     /// Rung when a connection that rests has something to say.
     bell: Arc<Notify>,
@@ -77,6 +83,8 @@ pub enum Link {
     Http1(Http1Link),
     /// A stream of a shared connection.
     Http2(Http2Link),
+    /// Leave to make a call over Quantum.
+    Quantum(QuantumLink),
 }
 
 /// A connection of HTTP/1.1. Dropping it closes it.
@@ -132,6 +140,16 @@ impl Default for PoolSettings {
 impl Pool {
     /// An empty pool.
     pub fn new(settings: PoolSettings, clock: Clock, tasks: Tasks) -> Self {
+        Self::with_quantum(settings, clock, tasks, None)
+    }
+
+    /// An empty pool that makes calls over Quantum too, from these peers' endpoint.
+    pub fn with_quantum(
+        settings: PoolSettings,
+        clock: Clock,
+        tasks: Tasks,
+        peers: Option<Peers>,
+    ) -> Self {
         let mut seed = [0; 8];
         // Without chance all connections of one moment end together, which does no harm.
         if let Err(error) = getrandom::fill(&mut seed) {
@@ -144,6 +162,7 @@ impl Pool {
                 tasks,
                 tls: Arc::new(TlsClients::new()),
                 shelves: RwLock::default(),
+                quantum: peers.map(|peers| Trunks::new(peers, clock)),
                 figures: Arc::new(Figures::default()),
                 bell: Arc::new(Notify::new()),
                 is_swept: AtomicBool::new(false),
@@ -158,6 +177,10 @@ impl Pool {
     /// Takes at most the origin's dial timeout and, with TLS, that of the handshake.
     pub async fn take(&self, origin: &Arc<Origin>, fresh: bool) -> Result<Link, DialError> {
         let shared = &self.shared;
+        if origin.scheme == Scheme::Quantum {
+            let trunks = shared.quantum.as_ref().ok_or(DialError::NoQuantum)?;
+            return Box::pin(trunks.take(origin)).await;
+        }
         let shelf = shared.shelf(origin);
         let miss = if fresh {
             Miss::Fresh

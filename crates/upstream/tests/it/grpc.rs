@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::codegen::tokio_stream::Empty;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
@@ -22,10 +23,10 @@ use upstream::grpc::{
 
 /// A service that does what the name that it is asked for says.
 #[derive(Clone, Default)]
-struct Fake {
-    calls: Arc<AtomicU32>,
-    begun: Arc<Notify>,
-    dropped: Arc<Notify>,
+pub(crate) struct Fake {
+    pub(crate) calls: Arc<AtomicU32>,
+    pub(crate) begun: Arc<Notify>,
+    pub(crate) dropped: Arc<Notify>,
 }
 
 struct Told(Arc<Notify>);
@@ -73,20 +74,20 @@ impl Health for Fake {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Shows {
+pub(crate) enum Shows {
     V1,
     V1Alpha,
     Nothing,
 }
 
-struct Stage {
-    fake: Fake,
-    address: SocketAddr,
+pub(crate) struct Stage {
+    pub(crate) fake: Fake,
+    pub(crate) address: SocketAddr,
     tasks: Tasks,
 }
 
 impl Stage {
-    async fn serve(shows: Shows) -> Self {
+    pub(crate) async fn serve(shows: Shows) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (fake, tasks) = (Fake::default(), Tasks::new());
         let stage = Self {
@@ -94,17 +95,7 @@ impl Stage {
             address: listener.local_addr().unwrap(),
             tasks: tasks.clone(),
         };
-        let descriptors = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        };
-        let mut routes = tonic::service::Routes::new(HealthServer::new(fake));
-        if shows == Shows::V1 {
-            routes = routes.add_service(descriptors().build_v1().unwrap());
-        }
-        if shows == Shows::V1Alpha {
-            routes = routes.add_service(descriptors().build_v1alpha().unwrap());
-        }
+        let routes = routes(fake, shows);
         let stopping = tasks.stopping();
         let serving = tonic::transport::Server::builder()
             .add_routes(routes)
@@ -117,13 +108,12 @@ impl Stage {
         stage
     }
 
-    fn calls(&self) -> u32 {
+    pub(crate) fn calls(&self) -> u32 {
         self.fake.calls.load(Ordering::SeqCst)
     }
 }
 
-fn settings(addresses: &[SocketAddr]) -> policy::Settings {
-    assert!(!addresses.is_empty());
+pub(crate) fn settings() -> policy::Settings {
     policy::Settings {
         timeouts: Timeouts {
             total: Some(Duration::from_secs(10)),
@@ -143,11 +133,26 @@ fn settings(addresses: &[SocketAddr]) -> policy::Settings {
     }
 }
 
+pub(crate) fn routes(fake: Fake, shows: Shows) -> Routes {
+    let descriptors = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let mut routes = Routes::new(HealthServer::new(fake));
+    if shows == Shows::V1 {
+        routes = routes.add_service(descriptors().build_v1().unwrap());
+    }
+    if shows == Shows::V1Alpha {
+        routes = routes.add_service(descriptors().build_v1alpha().unwrap());
+    }
+    routes
+}
+
 fn service_with(
     addresses: &[SocketAddr],
     change: impl FnOnce(&mut policy::Settings, &mut Option<BreakerSettings>, &mut Option<Descriptors>),
 ) -> Service {
-    let (mut policy, mut breaker, mut descriptors) = (settings(addresses), None, None);
+    let (mut policy, mut breaker, mut descriptors) = (settings(), None, None);
     change(&mut policy, &mut breaker, &mut descriptors);
     let settings = Settings {
         name: "fake".into(),
@@ -161,6 +166,7 @@ fn service_with(
         descriptors,
         message_max: 1 << 20,
         connect_within: Duration::from_secs(5),
+        peers: None,
     };
     Service::new(settings, Clock::start(), 7).unwrap()
 }
@@ -169,7 +175,7 @@ fn service(addresses: &[SocketAddr]) -> Service {
     service_with(addresses, |_, _, _| {})
 }
 
-fn check() -> Call {
+pub(crate) fn check() -> Call {
     Call {
         path: "/grpc.health.v1.Health/Check".parse().unwrap(),
         metadata: MetadataMap::new(),
@@ -178,11 +184,11 @@ fn check() -> Call {
     }
 }
 
-async fn ask(service: &Service, what: &str) -> Result<String, Failure> {
+pub(crate) async fn ask(service: &Service, what: &str) -> Result<String, Failure> {
     ask_as(service, &check(), what).await
 }
 
-async fn ask_as(service: &Service, call: &Call, what: &str) -> Result<String, Failure> {
+pub(crate) async fn ask_as(service: &Service, call: &Call, what: &str) -> Result<String, Failure> {
     let json = format!(r#"{{"service":"{what}"}}"#);
     match service.call_json(call, json.as_bytes()).await {
         Ok(answer) => Ok(String::from_utf8(answer.to_vec()).unwrap()),
@@ -191,7 +197,7 @@ async fn ask_as(service: &Service, call: &Call, what: &str) -> Result<String, Fa
     }
 }
 
-async fn dead_address() -> SocketAddr {
+pub(crate) async fn dead_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap()
 }

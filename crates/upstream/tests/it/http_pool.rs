@@ -406,7 +406,7 @@ async fn take_host(bench: &Bench, host: &str, allow_private: bool) -> DialError 
         ..origin("127.0.0.1:9".parse().unwrap())
     };
     match bench.pool.take(&Arc::new(origin), false).await {
-        Ok(Link::Http1(_) | Link::Http2(_)) => panic!("{host} was connected to"),
+        Ok(Link::Http1(_) | Link::Http2(_) | Link::Quantum(_)) => panic!("{host} was connected to"),
         Err(error) => error,
     }
 }

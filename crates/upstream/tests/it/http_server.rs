@@ -251,6 +251,7 @@ pub(crate) fn http1(link: Link) -> Http1Link {
     match link {
         Link::Http1(link) => link,
         Link::Http2(link) => panic!("{link:?}"),
+        Link::Quantum(link) => panic!("{link:?}"),
     }
 }
 

@@ -20,5 +20,6 @@ mod links;
 mod loss;
 mod openclaw;
 mod places;
+mod quantum_peer;
 mod stage;
 mod tls;

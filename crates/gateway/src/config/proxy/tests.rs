@@ -68,7 +68,7 @@ fn what_is_wrong_with_a_route_is_told_where_it_stands() {
         said,
         "tidegate.yaml:5:25: proxy.routes[0].retry.attemps: unknown field; did you mean attempts?
 tidegate.yaml:6:13: proxy.routes[1].path: path cannot start with /api/ (reserved for data API)
-tidegate.yaml:7:17: proxy.routes[1].upstream: must begin with http:// or https://"
+tidegate.yaml:7:17: proxy.routes[1].upstream: must begin with http://, https://, grpc://, grpcs:// or quantum://"
     );
     let (key, said) = problem(
         "proxy: { routes: [ { path: /a, upstream: \"http://a\" }, { path: /-/a/, upstream: \"http://b\" } ] }",

@@ -18,12 +18,12 @@ use crate::http_service::guarded;
 
 /// The addresses of one origin, while they are remembered.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(in crate::http_service) struct Names {
     last: Mutex<Option<Known>>,
     turn: Semaphore,
 }
 
-type Found = Result<Arc<[SocketAddr]>, DialError>;
+pub(in crate::http_service) type Found = Result<Arc<[SocketAddr]>, DialError>;
 
 #[derive(Debug)]
 struct Known {
@@ -32,7 +32,7 @@ struct Known {
 }
 
 impl Names {
-    pub(super) fn new() -> Self {
+    pub(in crate::http_service) fn new() -> Self {
         Self {
             last: Mutex::new(None),
             turn: Semaphore::new(1),
@@ -40,7 +40,7 @@ impl Names {
     }
 
     /// The addresses that may be connected to, at least one. The caller sets the limit.
-    pub(super) async fn resolve(&self, origin: &Origin, clock: Clock) -> Found {
+    pub(in crate::http_service) async fn resolve(&self, origin: &Origin, clock: Clock) -> Found {
         if let Ok(ip) = origin.host.parse::<IpAddr>() {
             return allowed(origin, [SocketAddr::new(ip, origin.port)]);
         }

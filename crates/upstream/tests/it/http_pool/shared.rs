@@ -194,6 +194,7 @@ fn http2(link: Link) -> Http2Link {
     match link {
         Link::Http2(link) => link,
         Link::Http1(link) => panic!("{link:?}"),
+        Link::Quantum(link) => panic!("{link:?}"),
     }
 }
 
