@@ -10,6 +10,7 @@ mod bulk;
 mod cell;
 mod echo;
 mod latency;
+mod level;
 mod load;
 mod netlab;
 mod ours;
@@ -23,7 +24,8 @@ use clap::{Args, ValueEnum};
 
 use self::bulk::{Flow, Shares};
 use self::cell::Echo;
-use self::latency::{Latencies, Level};
+use self::latency::Latencies;
+use self::level::Level;
 use self::netlab::Lab;
 use self::netlab::link::{Loss, Shape};
 use self::ours::{BareStreams, Grpc, Quantum};
@@ -316,6 +318,9 @@ impl Found {
         .figure("echo_p99_ms", ours.map(|echo| echo.p99_ms))
         .figure("echo_cpu_us", ours.map(|echo| echo.cpu_us))
         .object("overheads", |by_loss| self.latencies.add_overheads(by_loss))
+        .object("recoveries_p99_ms", |by_loss| {
+            self.latencies.add_recoveries(by_loss);
+        })
         .object("to_fair", |shares| {
             for (flows, share) in &self.fairness {
                 if let [Flow::Quantum, other] = flows {

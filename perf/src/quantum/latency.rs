@@ -3,56 +3,19 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::Options;
 use super::cell::{self, Cell};
+use super::level::{BURSTS, Level};
 use super::load::Plan;
 use super::netlab::link::{Loss, Shape};
 use super::ours::{BareStreams, Grpc, Quantum, Seen};
 use super::plot::{self, Line, Panel};
 use super::rivals::{Kcp, Kind, Quinn, Tcp};
 use crate::report::{JsonLine, Table, Void, say};
-
-/// How many packets are lost, and how.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Level {
-    pub(crate) loss: Loss,
-}
-
-impl Level {
-    /// Each packet by itself.
-    pub(crate) fn percent(percent: f64) -> Self {
-        Self {
-            loss: Loss::Independent(percent / 100.0),
-        }
-    }
-
-    /// As on the command line and in figures.
-    pub(crate) fn label(self) -> String {
-        match self.loss {
-            Loss::Independent(share) => format!("{}", (share * 1e6).round() / 1e4),
-            Loss::Bursts { .. } => "bursts".to_owned(),
-        }
-    }
-}
-
-impl FromStr for Level {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "bursts" {
-            return Ok(BURSTS);
-        }
-        match text.parse::<f64>() {
-            Ok(percent) if (0.0..100.0).contains(&percent) => Ok(Self::percent(percent)),
-            Ok(_) | Err(_) => Err("a percentage below 100 or \"bursts\" is expected".to_owned()),
-        }
-    }
-}
 
 /// Latencies of one row: one link, one load, several levels of loss.
 #[derive(Debug, Default)]
@@ -85,6 +48,16 @@ impl Latencies {
     pub(crate) fn add_overheads(&self, object: &mut JsonLine) {
         for (_, level, cell) in self.ours() {
             object.figure(&level.label(), cell.overhead);
+        }
+    }
+
+    /// Adds the 99th percentiles of recovery in milliseconds, by percent of loss.
+    pub(crate) fn add_recoveries(&self, object: &mut JsonLine) {
+        for (kind, level, seen) in &self.seen {
+            if *kind == Kind::OURS {
+                let p99 = seen.recovery_p99.map(|p99| p99.as_secs_f64() * 1e3);
+                object.figure(&level.label(), p99);
+            }
         }
     }
 
@@ -367,13 +340,6 @@ const LEVELS_OF_ROW: [f64; 4] = [0.0, 1.0, 5.0, 10.0];
 
 const LEVELS_OF_GRID: [f64; 5] = [0.0, 0.1, 1.0, 5.0, 10.0];
 
-const BURSTS: Level = Level {
-    loss: Loss::Bursts {
-        share: 0.02,
-        mean: 3.0,
-    },
-};
-
 const WARM_UP: Duration = Duration::from_secs(2);
 
 /// Where a queue of calls has piled up, waiting for the last would take minutes.
@@ -384,18 +350,3 @@ const LATE: Duration = Duration::from_millis(20);
 
 const CSV_HEAD: &str = "transport,rtt_ms,loss_percent,calls_per_s,bytes,calls,unanswered,failed,\
                         p50_ms,p99_ms,p999_ms,overhead\n";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loss_is_named_as_it_is_asked_for() {
-        for text in ["0", "0.1", "5", "10", "bursts"] {
-            assert_eq!(text.parse::<Level>().unwrap().label(), text);
-        }
-        for text in ["", "100", "-1", "burst", "NaN"] {
-            assert!(text.parse::<Level>().is_err(), "{text}");
-        }
-    }
-}
