@@ -20,16 +20,19 @@ pub struct Config {
     /// `fec-tail-rate`: bits per second that repairs of tails and of single packets may take,
     /// beside the ratio. Default 2,000,000.
     pub fec_tail_rate: u64,
-    /// A connection without any packet from the peer for so long is closed. Default 60 s.
+    /// A connection without any packet from the peer for so long is closed. The lower one of both
+    /// sides holds. Zero: never. Default 60 s.
     pub idle_timeout: Duration,
     /// After so much silence of our own a PING is sent, so that routers and the peer remember us.
-    /// Zero: never. Default 10 s.
+    /// At most a third of the idle timeout. Zero: never. Default 10 s.
     pub keep_alive: Duration,
     /// A handshake that takes longer has failed. Default 5 s.
     pub handshake_timeout: Duration,
-    /// Bytes that the peer may send on one stream beyond what was read. Default 1 MiB.
+    /// Bytes that the peer may send on one stream beyond what was read, at first: a window that
+    /// limits a fast reader grows to 16 times that. Default 1 MiB.
     pub stream_window: u32,
-    /// Bytes that the peer may send on all streams beyond what was read. Default 8 MiB.
+    /// Bytes that the peer may send on all streams beyond what was read, at first: it grows in the
+    /// same way. Default 8 MiB.
     pub connection_window: u32,
     /// Bytes that wait to be sent on one stream before writing blocks. Default 256 KiB.
     pub send_buffer: u32,

@@ -167,6 +167,7 @@ pub struct Connection {
     keyring: Option<Keyring>,
     /// Application packets that overtook the end of the handshake.
     early: Vec<inbound::Arrived>,
+    early_bytes: usize,
     peer_reset_token: Option<[u8; 16]>,
 
     /// The counter of the next packet that we send.
@@ -279,6 +280,7 @@ impl Connection {
             shaking: Some(Shaking::new(initial)),
             keyring: None,
             early: Vec::new(),
+            early_bytes: 0,
             peer_reset_token: None,
             counter: 0,
             ours: Numbering::new(setup.start),
@@ -313,7 +315,8 @@ impl Connection {
         }
     }
 
-    /// Takes over changed settings; windows only grow, and what the peer was told stays true.
+    /// Takes over changed settings; windows only grow, and what the peer was told in the
+    /// handshake (packet window, idle timeout, datagram size) stays as it was.
     pub fn configure(&mut self, now: Time, config: &Config) {
         self.config = *config;
         self.encoder.configure(config);
@@ -327,13 +330,18 @@ impl Connection {
         });
     }
 
-    /// Ends the connection: CLOSE is sent with `code` and `text`, streams are gone.
+    /// Ends the connection at once: CLOSE is sent with `code` and `text`, streams are gone.
+    ///
+    /// What waits to be sent is dropped, and so is what the peer has received and its application
+    /// has not read, acknowledged or not. Whoever wants data to be heard waits for an answer first.
     pub fn close(&mut self, now: Time, code: u32, text: &str) {
         if matches!(self.phase, Phase::Closing | Phase::Over) {
             return;
         }
         self.closing = Some((code, text.to_owned()));
         self.wishes.close = true;
+        // A server that missed the end of the handshake opens nothing else.
+        self.wishes.close_handshake = self.shaking.is_some();
         self.end(
             now,
             Phase::Closing,
@@ -349,10 +357,11 @@ impl Connection {
         self.wishes.ping = true;
     }
 
-    /// Changes to new application keys now instead of after millions of packets.
+    /// Changes to new application keys now instead of after millions of packets. Does nothing
+    /// while the peer has not been heard with the present ones: it could not follow twice.
     pub fn renew_keys(&mut self) {
         let session = &mut self.session;
-        if let Some(keyring) = &mut self.keyring {
+        if let Some(keyring) = self.keyring.as_mut().filter(|it| it.may_renew()) {
             keyring.renew(&mut || session.next_keys());
         }
     }

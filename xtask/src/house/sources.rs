@@ -11,6 +11,7 @@ const PURE: &[&str] = &[
     "crates/websocket/",
     "crates/protocol/",
     "crates/policy/",
+    "crates/quantum-proto/",
 ];
 
 /// What a pure crate may not name. The manifests cannot stop the standard library's share of it.

@@ -30,7 +30,8 @@ impl Assembly {
         }
     }
 
-    /// Puts a piece in its place; what came before stays as it was.
+    /// Puts a piece in its place. What comes twice is the same, or a lie that costs the liar its
+    /// connection.
     pub(super) fn put(&mut self, offset: usize, piece: &[u8]) -> Result<(), TooMuch> {
         let end = offset.checked_add(piece.len()).ok_or(TooMuch)?;
         if end > self.limit {

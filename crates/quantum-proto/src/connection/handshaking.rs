@@ -17,6 +17,10 @@ use crate::streams::PeerLimits;
 
 /// Application packets that are kept until the handshake is done.
 const EARLY_MAX: usize = 32;
+/// And their bytes: an initial window, which anybody may make us keep.
+const EARLY_BYTES_MAX: usize = 24 << 10;
+/// The most packets in flight that we make use of, whatever the peer allows: each is remembered.
+const PACKET_WINDOW_MAX: u64 = 1 << 18;
 
 impl Connection {
     /// A packet with the flag SYN.
@@ -161,7 +165,7 @@ impl Connection {
         self.path.validated = true;
         self.stats.handshake = Some(now.since(self.timers.started));
         self.theirs = crate::packet::Numbering::new(options.first_sequence);
-        self.peer_packet_window = u64::from(options.packet_window);
+        self.peer_packet_window = u64::from(options.packet_window).min(PACKET_WINDOW_MAX);
         self.peer_reset_token = options.reset_token;
         self.recovery
             .set_peer_ack_delay(Duration::from_micros(u64::from(options.ack_delay_max)));
@@ -183,6 +187,7 @@ impl Connection {
             self.wishes.done = true;
         }
         self.events.push_back(Event::Connected);
+        self.early_bytes = 0;
         for arrived in std::mem::take(&mut self.early) {
             self.on_application(now, arrived);
         }
@@ -190,7 +195,10 @@ impl Connection {
 
     /// An application packet before the handshake's end is kept for a moment.
     pub(super) fn keep_early(&mut self, arrived: Arrived) {
-        if self.keyring.is_some() && self.early.len() < EARLY_MAX {
+        let bytes = self.early_bytes + arrived.sealed.len();
+        let fits = self.early.len() < EARLY_MAX && bytes <= EARLY_BYTES_MAX;
+        if self.keyring.is_some() && fits {
+            self.early_bytes = bytes;
             self.early.push(arrived);
         } else {
             self.stats.dropped_no_key += 1;

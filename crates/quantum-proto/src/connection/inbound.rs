@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::assembly::Assembly;
+use super::outbound::PAYLOAD_MAX;
 use super::path::{Challenge, Path};
 use super::stats::Samples;
 use super::{Closed, Connection, Event, Phase, Role};
@@ -28,6 +29,8 @@ pub(super) struct Arrived {
 
 /// Source parts in pieces that are put together at once.
 const PIECES_MAX: usize = 16;
+/// Room for so many frames is kept from packet to packet; honest ones have a few dozen at most.
+const FRAMES_KEPT: usize = 256;
 
 impl Connection {
     /// A packet for this connection came from `remote`; `ce` says that it was marked on the way.
@@ -44,6 +47,7 @@ impl Connection {
             Phase::Closing => {
                 // The peer has not heard it; one answer per packet is no more than it sent.
                 self.wishes.close = true;
+                self.wishes.close_handshake = self.shaking.is_some();
                 return;
             }
             Phase::Shaking | Phase::Open => {}
@@ -128,7 +132,9 @@ impl Connection {
                 self.on_volatile_frame(now, frame);
             }
         }
-        self.frames = frames;
+        if frames.capacity() <= FRAMES_KEPT {
+            self.frames = frames;
+        }
         if let (Some(sequence), Some(part), Fresh::New) = (sequence, part, fresh) {
             self.gaps.see(now, sequence, true);
             self.gaps.close(now, sequence);
@@ -290,6 +296,9 @@ impl Connection {
     }
 
     fn on_piece(&mut self, now: Time, sequence: u32, offset: usize, total: usize, data: &[u8]) {
+        if total > PAYLOAD_MAX {
+            return self.fail(now, close::VIOLATION, "pieces of more than a payload");
+        }
         let near = self.received.cumulative() + 1;
         let Some(sequence) = self.theirs.expand(sequence, near) else {
             return;
@@ -343,12 +352,19 @@ impl Connection {
             return self.fail(now, close::VIOLATION, "acknowledges a packet never sent");
         }
         let next = self.sources.next();
+        let mut after = 0;
         for (start, end) in ack.recovered() {
             let expand = |wire: u32| self.ours.expand(wire, next).filter(|it| *it < next);
             let (Some(start), Some(end)) = (expand(start), expand(end)) else {
                 self.outcome = outcome;
                 return self.fail(now, close::VIOLATION, "recovered a sequence never sent");
             };
+            if start <= after || end < start {
+                // In any other order a frame could make us walk the same numbers again and again.
+                self.outcome = outcome;
+                return self.fail(now, close::VIOLATION, "recovered ranges that do not ascend");
+            }
+            after = end;
             for sequence in start.max(self.sources.base())..=end {
                 self.peer_has(sequence);
             }
@@ -381,11 +397,20 @@ impl Connection {
         }
         if !outcome.spurious.is_empty() {
             self.stats.spurious += outcome.spurious.len() as u64;
-            let spurious: Vec<Delivered> = outcome
-                .spurious
-                .drain(..)
-                .map(|it| delivered(&it))
-                .collect();
+            let mut spurious = Vec::with_capacity(outcome.spurious.len());
+            for sent in outcome.spurious.drain(..) {
+                match sent.content {
+                    Content::Source { seq } => self.peer_has(seq),
+                    Content::MtuProbe { size } => {
+                        // Congestion control never heard of its loss.
+                        self.mtu.on_arrived(now, size);
+                        self.on_datagram_size(now);
+                        continue;
+                    }
+                    Content::Repair { .. } | Content::Piece { .. } | Content::Control => {}
+                }
+                spurious.push(delivered(&sent));
+            }
             self.bbr.on_spurious(now, &spurious);
         }
         let ce = std::mem::take(&mut self.ce_new);
@@ -442,14 +467,23 @@ impl Connection {
                 self.sources.lost(seq, sent.counter, newest);
             }
             Content::Repair { .. } => self.forget_repair(sent.counter),
-            Content::Piece { seq } => self.sources.lost(seq, sent.counter, None),
+            Content::Piece { seq } => {
+                // From the beginning: which pieces have come nobody tells.
+                self.piece_at = self.piece_at.filter(|(it, _)| *it != seq);
+                self.sources.lost(seq, sent.counter, None);
+            }
             Content::Control | Content::MtuProbe { .. } => {}
+        }
+        if sent.bytes > u32::from(super::BASE_DATAGRAM) && self.mtu.on_large_lost(now) {
+            self.on_datagram_size(now);
         }
         self.lost.push(delivered(sent));
     }
 
     fn forget_repair(&mut self, counter: u64) {
-        self.repairs.retain(|(it, _, _)| *it != counter);
+        if let Ok(index) = self.repairs.binary_search_by_key(&counter, |it| it.0) {
+            self.repairs.remove(index);
+        }
     }
 
     pub(super) fn on_close(&mut self, now: Time, code: u32, text: String) {

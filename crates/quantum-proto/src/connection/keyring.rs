@@ -56,7 +56,12 @@ impl Keyring {
     /// So many packets were sealed that a renewal is due, and the peer follows the last one.
     pub(super) fn is_worn(&self) -> bool {
         let limit = self.current.local.confidentiality_limit() / 2;
-        self.sealed >= RENEW_AFTER.min(limit) && self.first_opened.is_some()
+        self.sealed >= RENEW_AFTER.min(limit) && self.may_renew()
+    }
+
+    /// The peer has spoken with the present keys: one flag cannot tell more than two phases.
+    pub(super) fn may_renew(&self) -> bool {
+        self.first_opened.is_some()
     }
 
     /// Nothing more may be sealed, or too much was forged.

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::path::BASE_DATAGRAM;
+use super::path::{BASE_DATAGRAM, CHALLENGE_DATAGRAM};
 use super::shaking::Space;
 use super::{Connection, Phase, Role, Transmit};
 use crate::Time;
@@ -16,6 +16,8 @@ use crate::recovery::{Content, Sent};
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
     pub(super) close: bool,
+    /// The same under handshake keys.
+    pub(super) close_handshake: bool,
     pub(super) done: bool,
     pub(super) ping: bool,
     pub(super) probes: u8,
@@ -42,7 +44,7 @@ struct Draft {
 }
 
 /// The payload of a packet, volatile frames included [contract 4.1].
-const PAYLOAD_MAX: usize = 1_400;
+pub(super) const PAYLOAD_MAX: usize = 1_400;
 /// Acknowledgements take no more of a packet with data.
 const ACK_ROOM: usize = 160;
 /// One send of several segments stays below what the kernel takes.
@@ -92,12 +94,16 @@ impl Connection {
         if self.phase == Phase::Over {
             return None;
         }
+        let start = out.len();
         if !self.path.allows(limit.max(usize::from(BASE_DATAGRAM))) {
+            if first && self.challenge_datagram(now, out).is_some() {
+                self.on_datagram_sent(out.len() - start);
+                return Some(());
+            }
             self.stats.amplification_held += 1;
             self.blocked = Blocked::Address;
             return None;
         }
-        let start = out.len();
         match self.phase {
             Phase::Closing => self.closing_datagram(now, out)?,
             Phase::Shaking => self.handshake_datagram(now, out)?,
@@ -108,10 +114,28 @@ impl Connection {
                 }
             }
         }
-        let size = out.len() - start;
+        self.on_datagram_sent(out.len() - start);
+        Some(())
+    }
+
+    fn on_datagram_sent(&mut self, size: usize) {
         self.path.on_sent(size);
         self.stats.packets_sent += 1;
         self.stats.bytes_sent += size as u64;
+    }
+
+    /// Nothing but a challenge, where the limit of an address allows no more: its proof ends that.
+    fn challenge_datagram(&mut self, now: Time, out: &mut BytesMut) -> Option<()> {
+        if self.phase != Phase::Open || !self.path.allows(CHALLENGE_DATAGRAM) {
+            return None;
+        }
+        let challenge = self.path.challenge.as_mut();
+        let challenge = challenge.filter(|it| now >= it.ask_at)?;
+        let token = challenge.token;
+        challenge.asked(now);
+        let draft = self.begin(now, 0, 0, false, out);
+        frame::write_path_challenge(out, token);
+        self.finish(now, &draft, Flags::NONE, None, Some(Content::Control), out);
         Some(())
     }
 
@@ -129,7 +153,11 @@ impl Connection {
             options.encode(&mut tlvs);
             frame::write_options(&mut cookie, &tlvs);
         }
-        let room = usize::from(BASE_DATAGRAM) - fixed - cookie.len();
+        // Room for the head of a PADDING frame, so that any hello can be made a full datagram.
+        let room = usize::from(BASE_DATAGRAM) - fixed - cookie.len() - frame::FRAME_HEAD;
+        if shaking.take_signal() {
+            return self.syn_datagram(out, Flags::KEY_PHASE, frame::write_ping);
+        }
         let (space, offset, data) = shaking.next(room)?;
         let flags = Flags::SYN
             .with_if(Flags::ACK, self.role == Role::Server)
@@ -164,36 +192,49 @@ impl Connection {
 
     /// CLOSE, with the best keys that there are.
     fn closing_datagram(&mut self, now: Time, out: &mut BytesMut) -> Option<()> {
-        if !std::mem::take(&mut self.wishes.close) {
-            return None;
-        }
         let (code, text) = self.closing.clone()?;
-        if self.keyring.is_some() && self.session.is_complete() {
+        let opens = self.keyring.is_some() && self.session.is_complete();
+        if std::mem::take(&mut self.wishes.close) && opens {
             let draft = self.begin(now, 0, 0, false, out);
             frame::write_close(out, code, &text, usize::from(BASE_DATAGRAM) / 2);
             self.finish(now, &draft, Flags::FIN, None, None, out);
             return Some(());
         }
-        let shaking = self.shaking.as_ref()?;
-        let space = if shaking.handshake.is_some() {
+        if !std::mem::take(&mut self.wishes.close_handshake) {
+            return None;
+        }
+        let has_keys = self.shaking.as_ref()?.handshake.is_some();
+        let flags = Flags::FIN.with_if(Flags::KEY_PHASE, has_keys);
+        self.syn_datagram(out, flags, |out| {
+            frame::write_close(out, code, &text, usize::from(BASE_DATAGRAM) / 2);
+        })
+    }
+
+    /// A packet of the handshake, under the keys that `flags` name, with these frames.
+    fn syn_datagram(
+        &mut self,
+        out: &mut BytesMut,
+        flags: Flags,
+        write: impl FnOnce(&mut BytesMut),
+    ) -> Option<()> {
+        let space = if flags.contains(Flags::KEY_PHASE) {
             Space::Handshake
         } else {
             Space::Initial
         };
-        let keys = shaking.keys(space)?;
+        let keys = self.shaking.as_ref()?.keys(space)?;
         let start = out.len();
         let header = Header {
-            flags: Flags::SYN
-                .with(Flags::FIN)
-                .with_if(Flags::ACK, self.role == Role::Server)
-                .with_if(Flags::KEY_PHASE, space == Space::Handshake),
+            flags: flags
+                .with(Flags::SYN)
+                .with_if(Flags::ACK, self.role == Role::Server),
             guuid: self.guuid,
             sequence: 0,
             ack: 0,
             sacks: Sacks::default(),
         };
         header.write(0, out);
-        frame::write_close(out, code, &text, usize::from(BASE_DATAGRAM) / 2);
+        write(out);
         packet::seal(out, start, HEADER_LEN, self.counter, keys.local.as_ref());
         self.counter += 1;
         Some(())
@@ -228,7 +269,8 @@ impl Connection {
         }
         if first && self.received.ack_at().is_some_and(|at| at <= now) {
             let draft = self.begin(now, limit, frame::FRAME_HEAD, true, out);
-            let content = self.received.wants_ping().then_some(Content::Control);
+            let pings = self.received.wants_ping() && self.has_window();
+            let content = pings.then_some(Content::Control);
             if content.is_some() {
                 frame::write_ping(out);
             }
@@ -276,8 +318,15 @@ impl Connection {
         if std::mem::take(&mut self.wishes.ping) {
             frame::write_ping(out);
         }
-        self.finish(now, &draft, Flags::NONE, None, Some(Content::Control), out);
+        let content = self.has_window().then_some(Content::Control);
+        self.finish(now, &draft, Flags::NONE, None, content, out);
         Some(())
+    }
+
+    /// What goes beside the window is remembered only within it: a peer that asks and never
+    /// acknowledges shall cost nothing.
+    fn has_window(&self) -> bool {
+        self.recovery.inflight() < self.bbr.cwnd()
     }
 
     /// Something that makes the peer answer, whatever window and pacing say.
@@ -312,6 +361,11 @@ impl Connection {
         if self.has_something(now) {
             self.timers.paced_until = ready_at;
         } else {
+            let repair_at = self.encoder.timeout().unwrap_or(Time::NEVER);
+            let later = repair_at.min(self.mtu.next_at());
+            if later != Time::NEVER {
+                self.timers.paced_until = later.max(ready_at);
+            }
             // Or the pause would look as if the path were slow.
             self.on_nothing_to_send();
         }
@@ -363,7 +417,8 @@ impl Connection {
         let (part, pushes) = self.sources.part(sequence)?;
         let wire = self.ours.to_wire(sequence);
         self.stats.retransmissions += 1;
-        self.sources.sent_again(sequence, self.counter);
+        let goes_on = self.piece_at.is_some_and(|(it, _)| it == sequence);
+        self.sources.sent_again(sequence, self.counter, goes_on);
         if HEADER_LEN + part.len() + TRAILER_LEN > limit {
             return self.pieces_datagram(now, limit, sequence, &part, out);
         }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::Time;
+use crate::frame::FRAME_HEAD;
+use crate::packet::{HEADER_LEN, TRAILER_LEN};
 
 /// The size that every path must carry, in bytes of UDP payload.
 pub const BASE_DATAGRAM: u16 = 1_200;
@@ -87,6 +89,8 @@ pub(super) struct Mtu {
     probe_at: Time,
     /// Probe timeouts in a row while datagrams above the base size were in flight.
     black: u8,
+    /// Datagrams above the base size lost since one arrived.
+    vanished: u8,
 }
 
 /// Sizes worth trying: Ethernet over IPv4, over IPv6, common tunnels.
@@ -96,6 +100,10 @@ const TRIES: u8 = 3;
 const RETRY_AFTER: Duration = Duration::from_mins(10);
 /// So many probe timeouts in a row make a black hole plausible.
 const BLACK_HOLE: u8 = 3;
+/// So many large datagrams lost in a row do too: hardly chance where 30 % are lost.
+const VANISHED: u8 = 12;
+/// Bytes of a datagram that carries a challenge and no more.
+pub(super) const CHALLENGE_DATAGRAM: usize = HEADER_LEN + TRAILER_LEN + FRAME_HEAD + 8;
 
 impl Mtu {
     pub(super) fn new(now: Time, limit: u16) -> Self {
@@ -108,6 +116,7 @@ impl Mtu {
             waiting: false,
             probe_at: now,
             black: 0,
+            vanished: 0,
         };
         mtu.candidate = mtu.first_below(u16::MAX);
         if mtu.candidate.is_none() {
@@ -173,6 +182,20 @@ impl Mtu {
         true
     }
 
+    /// A datagram above the base size is lost. Where smaller ones arrive meanwhile there is no
+    /// timeout that would show a black hole, but so many losses in a row do.
+    pub(super) fn on_large_lost(&mut self, now: Time) -> bool {
+        if self.current == BASE_DATAGRAM {
+            return false;
+        }
+        self.vanished += 1;
+        if self.vanished < VANISHED {
+            return false;
+        }
+        self.restart(now + Duration::from_secs(5));
+        true
+    }
+
     /// Begins again at the base size: another path, or one that has changed.
     pub(super) fn restart(&mut self, probe_at: Time) {
         *self = Self::new(probe_at, self.limit);
@@ -181,6 +204,7 @@ impl Mtu {
     /// A datagram above the base size has arrived: no black hole.
     pub(super) fn on_large_arrived(&mut self) {
         self.black = 0;
+        self.vanished = 0;
     }
 
     fn settle(&mut self, now: Time) {

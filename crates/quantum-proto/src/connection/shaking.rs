@@ -33,6 +33,8 @@ pub(super) struct Shaking {
     pub(super) cookie: Option<Bytes>,
     /// Where the flight that is being sent stands: space and offset; `None` when all is out.
     sending: Option<(Space, usize)>,
+    /// A packet without handshake bytes is to be sent, which shows that we have the keys.
+    signal: bool,
     resend_at: Time,
     pause: Duration,
 }
@@ -40,6 +42,8 @@ pub(super) struct Shaking {
 /// The first pause before a flight is sent again; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(150);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// More than any reasonable hello: anybody may make us keep so much.
+const HELLO_MAX: usize = 16 << 10;
 /// More than any reasonable chain of certificates.
 const BYTES_MAX: usize = 64 << 10;
 
@@ -49,9 +53,10 @@ impl Shaking {
             initial: Some(initial),
             handshake: None,
             outgoing: [Vec::new(), Vec::new()],
-            incoming: [Assembly::new(BYTES_MAX), Assembly::new(BYTES_MAX)],
+            incoming: [Assembly::new(HELLO_MAX), Assembly::new(BYTES_MAX)],
             cookie: None,
             sending: None,
+            signal: false,
             resend_at: Time::NEVER,
             pause: FIRST_PAUSE,
         }
@@ -85,12 +90,19 @@ impl Shaking {
     /// The pause is over, or the peer has shown that it missed something.
     pub(super) fn send_again(&mut self, now: Time) {
         self.sending = self.first();
+        self.signal |= self.sending.is_none() && self.handshake.is_some();
         self.resend_at = now + self.pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
     pub(super) fn resend_at(&self) -> Time {
         self.resend_at
+    }
+
+    /// A packet is wanted that shows that we have handshake keys, although there is nothing to
+    /// say: a server may be held back by the limit on addresses that have not proved themselves.
+    pub(super) fn take_signal(&mut self) -> bool {
+        self.sending.is_none() && std::mem::take(&mut self.signal)
     }
 
     /// The next piece of the flight, of at most `room` bytes.
@@ -117,7 +129,7 @@ impl Shaking {
 
     /// The peer has handshake keys, so it has heard all that we said before them.
     pub(super) fn drop_initial(&mut self) {
-        self.initial = None;
+        self.signal |= self.initial.take().is_some();
         if self.sending.is_some_and(|(it, _)| it == Space::Initial) {
             self.sending = self.first();
         }

@@ -25,6 +25,8 @@ struct Slot {
     part: Bytes,
     /// The counter of the newest packet that carries it.
     newest: u64,
+    /// The first packet of that transmission, if it goes in pieces; else the same.
+    since: u64,
     state: State,
     /// A message or stream ends in it.
     pushes: bool,
@@ -56,16 +58,20 @@ impl Sources {
         self.slots.push_back(Slot {
             part,
             newest: counter,
+            since: counter,
             state: State::InFlight,
             pushes,
         });
         sequence
     }
 
-    /// Remembers that it was sent again.
-    pub(super) fn sent_again(&mut self, sequence: u64, counter: u64) {
+    /// Remembers that it was sent again; `goes_on` says that this was a further piece of it.
+    pub(super) fn sent_again(&mut self, sequence: u64, counter: u64, goes_on: bool) {
         if let Some(slot) = self.slot(sequence) {
             slot.newest = counter;
+            if !goes_on {
+                slot.since = counter;
+            }
             slot.state = State::InFlight;
         }
     }
@@ -98,7 +104,7 @@ impl Sources {
         let Some(slot) = self.slot(sequence) else {
             return;
         };
-        if slot.state != State::InFlight || slot.newest != counter {
+        if slot.state != State::InFlight || counter < slot.since {
             return;
         }
         if let Some(repair) = covered_by {

@@ -7,13 +7,17 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::{Closed, Connection, Event, Setup};
-use crate::codes::close;
-use crate::config::{Config, FecMode};
+use crate::config::Config;
 use crate::crypto::null::{NullClient, NullServer};
 use crate::crypto::{ClientCrypto, ServerCrypto};
-use crate::packet::{Packet, Sealed};
+use crate::packet::Sealed;
 use crate::streams::{End, Priority, StreamId};
 use crate::{Guuid, Time};
+
+mod data;
+mod handshake;
+mod life;
+mod path;
 
 /// A datagram under way; the heap gives the earliest.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +32,8 @@ struct Pair {
     client: Connection,
     server: Option<Connection>,
     server_setup: Setup,
+    /// Bytes that the server says more in its handshake, in place of certificates.
+    certificate: u16,
     /// Where the client's datagrams seem to come from.
     client_address: SocketAddr,
     flying: BinaryHeap<Flying>,
@@ -77,6 +83,7 @@ impl Pair {
             client,
             server: None,
             server_setup: setup(address(1), 2),
+            certificate: 900,
             client_address: address(1),
             flying: BinaryHeap::new(),
             number: 0,
@@ -147,11 +154,11 @@ impl Pair {
             self.client.handle(self.now, address(2), false, sealed);
             return;
         }
-        let now = self.now;
+        let (now, certificate) = (self.now, self.certificate);
         let server = self.server.get_or_insert_with(|| {
             let mut options = Vec::new();
             self.server_setup.options().encode(&mut options);
-            let crypto = NullServer { certificate: 900 };
+            let crypto = NullServer { certificate };
             let session = crypto.start(guuid(), &options).expect("starts");
             let initial = crypto.initial(guuid());
             Connection::server(now, &self.server_setup, session, initial, false)
@@ -262,304 +269,5 @@ fn read_some(connection: &mut Connection, now: Time, id: StreamId, into: &mut Ve
             }
             Ok(None) | Err(_) => return false,
         }
-    }
-}
-
-#[test]
-fn handshake_takes_one_round_trip_and_tells_both() {
-    let mut pair = Pair::new(Config::default());
-    let connected =
-        |pair: &Pair, side| pair.events.iter().any(|it| *it == (side, Event::Connected));
-    assert!(
-        pair.run_until(Time::after(Duration::from_millis(20)), |pair| connected(
-            pair, true
-        ))
-    );
-    assert!(
-        pair.run_until(Time::after(Duration::from_millis(30)), |pair| connected(
-            pair, false
-        ))
-    );
-}
-
-#[test]
-fn handshake_survives_the_loss_of_any_of_its_datagrams() {
-    for lost in 1..=8 {
-        let mut pair = Pair::new(Config::default());
-        pair.loses = Box::new(move |number, _, _| number == lost);
-        pair.run(Duration::from_secs(3));
-        assert!(pair.client.is_open(), "client, datagram {lost} lost");
-        assert!(pair.server().is_open(), "server, datagram {lost} lost");
-    }
-}
-
-#[test]
-fn server_does_not_amplify_before_the_address_is_proved() {
-    let mut pair = Pair::new(Config::default());
-    // The client hears nothing, so it never proves its address.
-    pair.loses = Box::new(|_, to_server, _| !to_server);
-    pair.run(Duration::from_secs(4));
-    let stats = pair.server().stats();
-    assert!(stats.bytes_sent > 0);
-    assert!(stats.bytes_sent <= 3 * stats.bytes_received);
-}
-
-#[test]
-fn call_takes_one_round_trip() {
-    let mut pair = Pair::connected(Config::default());
-    let took = pair.call(&Bytes::from(vec![5; 1_000]));
-    assert!(took <= Duration::from_millis(21), "{took:?}");
-}
-
-#[test]
-fn large_call_arrives_whole_over_a_path_that_loses() {
-    let mut pair = Pair::connected(Config {
-        send_buffer: 1 << 20,
-        ..Config::default()
-    });
-    let mut chance = chance(3);
-    pair.loses = Box::new(move |_, _, _| chance() < 0.05);
-    pair.call(&Bytes::from(
-        (0..600_000_u32).map(|it| it as u8).collect::<Vec<_>>(),
-    ));
-    assert!(pair.client.stats().retransmissions > 0);
-}
-
-#[test]
-fn repairs_hide_the_loss_of_single_packets() {
-    let mut slow = [0; 2];
-    for (index, mode) in [FecMode::Sliding, FecMode::Off].into_iter().enumerate() {
-        let mut pair = Pair::connected(Config {
-            fec_mode: mode,
-            ..Config::default()
-        });
-        let mut chance = chance(11);
-        pair.loses = Box::new(move |_, _, _| chance() < 0.05);
-        for _ in 0..400 {
-            let took = pair.call(&Bytes::from(vec![1; 1_000]));
-            slow[index] += u32::from(took > Duration::from_millis(25));
-            pair.run(Duration::from_millis(5));
-        }
-        if mode == FecMode::Sliding {
-            assert!(pair.server().stats().fec_recoveries > 0);
-            let stats = pair.client.stats();
-            assert!(
-                stats.packets_lost > 0,
-                "what is repaired is lost all the same"
-            );
-        }
-    }
-    assert!(
-        slow[0] * 4 < slow[1],
-        "{slow:?} slow calls with and without repairs"
-    );
-}
-
-#[test]
-fn idle_connection_is_kept_alive_and_a_dead_one_is_noticed() {
-    let mut pair = Pair::connected(Config::default());
-    pair.run(Duration::from_secs(300));
-    assert!(pair.client.is_open() && pair.server().is_open());
-    pair.loses = Box::new(|_, _, _| true);
-    pair.run(Duration::from_secs(61));
-    assert!(matches!(pair.closed(true), Some(Closed::Silent { .. })));
-    assert!(matches!(pair.closed(false), Some(Closed::Silent { .. })));
-    assert!(pair.client.is_drained());
-}
-
-#[test]
-fn close_reaches_the_peer_with_code_and_text() {
-    let mut pair = Pair::connected(Config::default());
-    pair.client
-        .close(pair.now, close::APPLICATION + 3, "enough");
-    pair.run(Duration::from_secs(2));
-    let expected = Closed::There {
-        code: close::APPLICATION + 3,
-        text: "enough".into(),
-    };
-    assert_eq!(pair.closed(false), Some(expected));
-    assert!(pair.client.is_drained() && pair.server().is_drained());
-}
-
-#[test]
-fn reset_ends_the_connection_only_with_the_right_token() {
-    let mut pair = Pair::connected(Config::default());
-    pair.client.handle_reset(pair.now, [1; 16]);
-    assert!(pair.client.is_open());
-    pair.client.handle_reset(pair.now, [9; 16]);
-    pair.run(Duration::from_millis(1));
-    assert_eq!(pair.closed(true), Some(Closed::Reset));
-}
-
-#[test]
-fn datagrams_grow_to_what_the_path_carries() {
-    let mut pair = Pair::new(Config::default());
-    pair.loses = Box::new(|_, _, size| size > 1_452);
-    pair.run(Duration::from_secs(5));
-    assert_eq!(pair.client.stats().datagram, 1_452);
-}
-
-#[test]
-fn narrower_path_gets_what_is_under_way_in_pieces() {
-    let mut pair = Pair::connected(Config::default());
-    pair.run(Duration::from_secs(1));
-    assert_eq!(pair.client.stats().datagram, 1_472);
-    pair.loses = Box::new(|_, _, size| size > 1_250);
-    pair.call(&Bytes::from(vec![3; 100_000]));
-    assert!(pair.client.stats().datagram <= 1_250);
-}
-
-#[test]
-fn client_that_moves_is_followed() {
-    let mut pair = Pair::connected(Config::default());
-    pair.call(&Bytes::from_static(b"before"));
-    pair.client_address = address(77);
-    pair.call(&Bytes::from_static(b"after"));
-    assert_eq!(pair.server().remote(), address(77));
-    assert!(pair.events.contains(&(false, Event::Moved(address(77)))));
-    pair.run(Duration::from_secs(1));
-    pair.call(&Bytes::from_static(b"still"));
-}
-
-#[test]
-fn keys_are_renewed_by_either_side_while_calls_run() {
-    let mut pair = Pair::connected(Config::default());
-    for round in 0..6 {
-        if round % 2 == 0 {
-            pair.client.renew_keys();
-        } else {
-            pair.server().renew_keys();
-        }
-        for _ in 0..3 {
-            pair.call(&Bytes::from(vec![2; 3_000]));
-        }
-        pair.run(Duration::from_millis(500));
-    }
-    assert_eq!(pair.client.stats().decrypt_failures, 0);
-    assert_eq!(pair.server().stats().decrypt_failures, 0);
-}
-
-#[test]
-fn replayed_packet_is_dropped() {
-    let mut pair = Pair::connected(Config::default());
-    let mut buffer = BytesMut::new();
-    pair.client.ping();
-    pair.client
-        .poll_transmit(pair.now, 1, &mut buffer)
-        .expect("a ping");
-    for _ in 0..2 {
-        let Packet::Sealed(sealed) = Packet::parse(buffer.clone()).expect("whole") else {
-            panic!("no reset");
-        };
-        let (now, from) = (pair.now, pair.client_address);
-        pair.server().handle(now, from, false, sealed);
-    }
-    assert_eq!(pair.server().stats().dropped_replayed, 1);
-}
-
-#[test]
-fn clean_link_pays_almost_nothing_for_repairs() {
-    let mut pair = Pair::connected(Config::default());
-    // A new connection is protected until the link has proved clean, for half a minute beyond doubt.
-    for _ in 0..6_000 {
-        pair.call(&Bytes::from(vec![1; 1_000]));
-    }
-    let before = pair.client.stats();
-    for _ in 0..2_000 {
-        pair.call(&Bytes::from(vec![1; 1_000]));
-    }
-    let after = pair.client.stats();
-    let repairs = after.fec_repairs_sent - before.fec_repairs_sent;
-    assert!(repairs < 100, "{repairs} repairs for 2,000 calls");
-}
-
-#[test]
-fn settings_change_while_the_connection_lives() {
-    let mut pair = Pair::connected(Config {
-        fec_ratio: 0.0,
-        ..Config::default()
-    });
-    let mut chance = chance(5);
-    pair.loses = Box::new(move |_, _, _| chance() < 0.05);
-    for _ in 0..50 {
-        pair.call(&Bytes::from(vec![1; 1_000]));
-    }
-    assert_eq!(pair.client.stats().fec_repairs_sent, 0);
-    pair.client.configure(pair.now, &Config::default());
-    for _ in 0..50 {
-        pair.call(&Bytes::from(vec![1; 1_000]));
-    }
-    assert!(pair.client.stats().fec_repairs_sent > 0);
-}
-
-#[test]
-fn reader_that_stops_holds_the_writer_and_memory_stays() {
-    let mut pair = Pair::connected(Config::default());
-    let id = pair
-        .client
-        .streams_mut()
-        .open(Priority::Bulk)
-        .expect("room");
-    let block = Bytes::from(vec![0; 64 << 10]);
-    let mut wrote = 0;
-    let until = pair.now + Duration::from_secs(10);
-    pair.run_until(until, |pair| {
-        while let Ok(taken @ 1..) = pair
-            .client
-            .streams_mut()
-            .write(id, block.clone(), End::More)
-        {
-            wrote += taken;
-        }
-        false
-    });
-    assert!(
-        wrote <= (1 << 20) + (256 << 10) + (64 << 10),
-        "{wrote} bytes"
-    );
-    assert!(pair.server().stats().memory <= (1 << 20) + (256 << 10));
-    assert!(
-        !pair
-            .events
-            .iter()
-            .any(|it| matches!(it.1, Event::Closed(_)))
-    );
-}
-
-#[test]
-fn bulk_fills_a_path_that_loses() {
-    // 100 Mbit/s, 20 ms, a queue of two bandwidth-delay products.
-    for (loss, least) in [(0.0, 0.92), (0.01, 0.90), (0.05, 0.85)] {
-        let mut pair = Pair::new(Config::default());
-        let mut chance = chance(17);
-        pair.rate = Some((12.5e6, 500e3));
-        pair.loses = Box::new(move |_, _, _| chance() < loss);
-        pair.run(Duration::from_secs(1));
-        let id = pair.client.streams_mut().open(Priority::Bulk).expect("room");
-        let block = Bytes::from(vec![0; 64 << 10]);
-        let mut read = 0;
-        let mut transfer = |pair: &mut Pair, length: Duration| {
-            let until = pair.now + length;
-            let before = read;
-            pair.run_until(until, |pair| {
-                let streams = pair.client.streams_mut();
-                while let Ok(1..) = streams.write(id, block.clone(), End::More) {}
-                let now = pair.now;
-                let streams = pair.server().streams_mut();
-                while let Some(id) = streams.accept() {
-                    assert_eq!(id.get(), 1);
-                }
-                while let Ok(Some(chunk)) = streams.read(now, id) {
-                    read += chunk.data.len();
-                }
-                pair.flush();
-                false
-            });
-            (read - before) as f64 / length.as_secs_f64() / 12.5e6
-        };
-        transfer(&mut pair, Duration::from_secs(2));
-        let share = transfer(&mut pair, Duration::from_secs(10));
-        let stats = pair.client.stats();
-        assert!(share >= least, "{share} of the rate at {loss}");
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::outbound::Blocked;
+use super::path::CHALLENGE_DATAGRAM;
 use super::{BASE_DATAGRAM, Closed, Connection, Phase};
 use crate::Time;
 use crate::config::Config;
@@ -30,7 +31,10 @@ impl Timers {
             started: now,
             heard: now,
             said: now,
-            idle: config.idle_timeout,
+            idle: match config.idle_timeout {
+                Duration::ZERO => Duration::MAX,
+                timeout => timeout,
+            },
             done_at: now,
             paced_until: Time::NEVER,
             over_at: Time::NEVER,
@@ -67,12 +71,14 @@ impl Connection {
         ];
         let challenge = self.path.challenge.as_ref();
         let fails_at = challenge.map_or(Time::NEVER, |it| it.fails_at);
+        let ask_at = challenge.map_or(Time::NEVER, |it| it.ask_at);
         let mut next = patience.into_iter().fold(fails_at, Time::min);
         // What cannot be sent anyway must not wake anybody: its time has come already.
         if self.blocked != Blocked::Address {
             let ack_at = self.received.ack_at().unwrap_or(Time::NEVER);
-            let ask_at = challenge.map_or(Time::NEVER, |it| it.ask_at);
             next = next.min(ack_at).min(ask_at);
+        } else if self.path.allows(CHALLENGE_DATAGRAM) {
+            next = next.min(ask_at);
         }
         match self.blocked {
             Blocked::No => {
@@ -178,6 +184,7 @@ impl Connection {
         if self.config.keep_alive.is_zero() || self.wishes.ping {
             return Time::NEVER;
         }
-        self.timers.said + self.config.keep_alive
+        // Whoever forgets us sooner is reminded sooner.
+        self.timers.said + self.config.keep_alive.min(self.timers.idle / 3)
     }
 }
