@@ -105,7 +105,6 @@ pub(crate) fn row(
     ));
     say("latencies in ms from when a call was due; overhead: bytes on the wire by bytes called");
     let latencies = measure(options, place, &levels, carries_tcp)?;
-    print(options, &latencies, &levels, carries_tcp);
     for (kind, level, cell) in &latencies.cells {
         let late = cell.calls.latest_start;
         if late > LATE {
@@ -147,7 +146,6 @@ pub(crate) fn grid(options: &Options, carries_tcp: bool) -> anyhow::Result<()> {
                 }
                 say(&place.title());
                 let latencies = measure(options, place, &levels, carries_tcp)?;
-                print(options, &latencies, &levels, carries_tcp);
                 csv(&mut figures, place, &latencies);
                 panels.push(panel(options, place, &levels, &latencies));
                 save(&options.out, "grid.csv", &figures)?;
@@ -230,66 +228,65 @@ fn measure(
                 )),
             }
         }
+        print(options, &latencies, level, carries_tcp);
     }
     Ok(latencies)
 }
 
-fn print(options: &Options, latencies: &Latencies, levels: &[Level], carries_tcp: bool) {
-    for &level in levels {
-        let head = match level.loss {
-            Loss::Independent(_) => format!("{} % lost", level.label()),
-            Loss::Bursts { share, mean } => {
-                format!("{} % lost in runs of {mean}", share * 100.0)
-            }
+fn print(options: &Options, latencies: &Latencies, level: Level, carries_tcp: bool) {
+    let head = match level.loss {
+        Loss::Independent(_) => format!("{} % lost", level.label()),
+        Loss::Bursts { share, mean } => {
+            format!("{} % lost in runs of {mean}", share * 100.0)
+        }
+    };
+    let mut table = Table::new(&[
+        &head,
+        "p50",
+        "p99",
+        "p99.9",
+        "calls",
+        "unanswered",
+        "failed",
+        "overhead",
+    ]);
+    for &kind in options.subjects() {
+        if !carries_tcp && !kind.is_datagrams() {
+            table.row(vec![format!("{} (not run: needs root)", kind.name())]);
+            continue;
+        }
+        let Some(cell) = latencies.of(kind, level) else {
+            table.row(vec![format!("{} (failed)", kind.name())]);
+            continue;
         };
-        let mut table = Table::new(&[
-            &head,
-            "p50",
-            "p99",
-            "p99.9",
-            "calls",
-            "unanswered",
-            "failed",
-            "overhead",
+        let ms = |quantile| {
+            let bound = if cell.calls.is_bound(quantile) {
+                "≥ "
+            } else {
+                ""
+            };
+            format!("{bound}{:.1}", cell.calls.ms(quantile))
+        };
+        table.row(vec![
+            kind.name().to_owned(),
+            ms(0.5),
+            ms(0.99),
+            ms(0.999),
+            cell.calls.offered.to_string(),
+            cell.calls.unanswered.to_string(),
+            cell.calls.failed.to_string(),
+            format!("{:.2}", cell.overhead),
         ]);
-        for &kind in options.subjects() {
-            if !carries_tcp && !kind.is_datagrams() {
-                table.row(vec![format!("{} (not run: needs root)", kind.name())]);
-                continue;
-            }
-            let Some(cell) = latencies.of(kind, level) else {
-                table.row(vec![format!("{} (failed)", kind.name())]);
-                continue;
-            };
-            let ms = |quantile| {
-                let bound = if cell.calls.is_bound(quantile) {
-                    "≥ "
-                } else {
-                    ""
-                };
-                format!("{bound}{:.1}", cell.calls.ms(quantile))
-            };
-            table.row(vec![
-                kind.name().to_owned(),
-                ms(0.5),
-                ms(0.99),
-                ms(0.999),
-                cell.calls.offered.to_string(),
-                cell.calls.unanswered.to_string(),
-                cell.calls.failed.to_string(),
-                format!("{:.2}", cell.overhead),
-            ]);
-        }
-        table.print();
-        for (kind, _, seen) in latencies.seen.iter().filter(|one| one.1 == level) {
-            say(&format!("{}: {}", kind.name(), seen.describe()));
-            say("");
-        }
-        for &kind in options.subjects() {
-            let failure = latencies.of(kind, level);
-            if let Some(failure) = failure.and_then(|cell| cell.calls.failure.as_ref()) {
-                say(&format!("{}: {failure}", kind.name()));
-            }
+    }
+    table.print();
+    for (kind, _, seen) in latencies.seen.iter().filter(|one| one.1 == level) {
+        say(&format!("{}: {}", kind.name(), seen.describe()));
+        say("");
+    }
+    for &kind in options.subjects() {
+        let failure = latencies.of(kind, level);
+        if let Some(failure) = failure.and_then(|cell| cell.calls.failure.as_ref()) {
+            say(&format!("{}: {failure}", kind.name()));
         }
     }
 }

@@ -6,7 +6,7 @@ struct Fixed(Option<Duration>);
 impl Caller for Fixed {
     async fn call(&self, _: Bytes) -> anyhow::Result<()> {
         match self.0 {
-            Some(delay) => tokio::time::sleep(delay).await,
+            Some(delay) => Alarm::new()?.at(delay).await,
             None => std::future::pending().await,
         }
         Ok(())
