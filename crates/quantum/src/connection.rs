@@ -20,7 +20,8 @@ use crate::lane::Lane;
 use crate::stream::{RecvStream, SendStream};
 
 /// An established connection. Clones share it; when the last of them and all its streams are
-/// dropped, it is closed.
+/// dropped, it is closed. Closing does not wait for what is under way: whoever has written
+/// something and wants to leave waits for [`Connection::settled`] first.
 #[derive(Debug, Clone)]
 pub struct Connection(pub(crate) Arc<Owner>);
 
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// It stands in the lane's list of those that have something to say.
     dirty: AtomicBool,
+    /// The lane has forgotten it; its handle may be another's by now.
+    gone: AtomicBool,
     connected: Notify,
     opened: Notify,
     room: Notify,
@@ -231,6 +234,7 @@ impl Shared {
                 local: None,
             }),
             dirty: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             connected: Notify::new(),
             opened: Notify::new(),
             room: Notify::new(),
@@ -240,6 +244,14 @@ impl Shared {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_gone(&self) {
+        self.gone.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
     }
 
     /// Puts up the flag; `true` if it was down, so that the caller has to put it on the list.

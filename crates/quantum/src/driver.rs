@@ -305,7 +305,10 @@ impl Driver {
             }
             if let Some(connection) = self.dirty.pop_front() {
                 connection.clear_dirty();
-                self.attend(cx, connection);
+                // Whoever still holds a part of one that is gone may have touched it.
+                if !connection.is_gone() {
+                    self.attend(cx, connection);
+                }
             }
         }
     }

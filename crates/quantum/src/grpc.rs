@@ -129,6 +129,6 @@ pub enum TargetError {
     #[error("address was not found: {0}")]
     Name(String),
     /// It does not answer, or not as it should.
-    #[error("connection was not established: {0}")]
-    Connect(ConnectError),
+    #[error("connection was not established")]
+    Connect(#[source] ConnectError),
 }

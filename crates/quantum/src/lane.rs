@@ -139,6 +139,7 @@ impl Residents {
     pub(crate) fn remove(&mut self, handle: Handle, stats: &Stats) {
         let slot = self.slots.get_mut(handle.0 as usize);
         if let Some(gone) = slot.and_then(Option::take) {
+            gone.set_gone();
             let role = index(gone.role);
             add(&mut self.retired[role], stats);
             self.ended[role] += 1;

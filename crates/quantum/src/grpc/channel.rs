@@ -14,7 +14,7 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use super::body::{ResponseBody, deadline_exceeded, plain, status_of};
-use super::connecting::Connecting;
+use super::connecting::{Connecting, chain};
 use super::fields::Field;
 use super::pump::{self, Pump};
 use super::reading::{Broken, Reader};
@@ -175,6 +175,9 @@ async fn ask(
         }),
     }
     let answer = reader.headers().await;
+    if answer.is_ok() {
+        connecting.answered();
+    }
     answer.map_err(|broken| failed(connecting, &connection, &broken))
 }
 
@@ -186,7 +189,12 @@ fn failed(connecting: &Connecting, connection: &Connection, broken: &Broken) -> 
             connecting.retire(connection);
             CallError::unsent(status)
         }
-        _ => CallError::sent(status),
+        _ => {
+            if let Some(closed) = connection.close_reason() {
+                connecting.not_reached(&closed);
+            }
+            CallError::sent(status)
+        }
     }
 }
 
@@ -199,7 +207,7 @@ async fn open(
         let connection = connecting
             .ready()
             .await
-            .map_err(|error| CallError::unsent(Status::unavailable(error.to_string())))?;
+            .map_err(|error| CallError::unsent(Status::unavailable(chain(&error))))?;
         match connection.open(Priority::Unary).await {
             Ok((send, recv)) => return Ok((connection, send, recv)),
             Err(OpenError::Exhausted) => {}

@@ -1,5 +1,6 @@
 //! The one connection of a channel: made when needed, replaced when it is gone.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub(super) struct Connecting {
     pub(super) tasks: Tasks,
     state: Mutex<State>,
     changed: Notify,
+    /// It was said that the server is not reached: once, until a call is answered again.
+    is_told: AtomicBool,
 }
 
 struct State {
@@ -46,6 +49,7 @@ impl Connecting {
                 failures: 0,
             }),
             changed: Notify::new(),
+            is_told: AtomicBool::new(false),
         }
     }
 
@@ -109,7 +113,7 @@ impl Connecting {
                     state.now = Now::Ready(connection);
                 }
                 Err(error) => {
-                    tracing::debug!(target = %self.target.address, %error, "no connection");
+                    self.not_reached(&error);
                     state.failures = state.failures.saturating_add(1);
                     state.now = Now::Failed(error);
                 }
@@ -124,7 +128,36 @@ impl Connecting {
         }
     }
 
+    /// A call was answered.
+    pub(super) fn answered(&self) {
+        if self.is_told.load(Ordering::Relaxed) && self.is_told.swap(false, Ordering::Relaxed) {
+            tracing::info!(server = %self.target.address, "server is reached again");
+        }
+    }
+
+    /// Says why the server is not reached. Whoever causes this again and again fills no log.
+    pub(super) fn not_reached(&self, error: &dyn std::error::Error) {
+        let (server, error) = (&*self.target.address, chain(error));
+        if self.is_told.swap(true, Ordering::Relaxed) {
+            tracing::debug!(server, error, "server is not reached");
+        } else {
+            tracing::warn!(server, error, "server is not reached");
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An error with what led to it.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

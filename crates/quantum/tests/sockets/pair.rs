@@ -18,6 +18,7 @@ pub(crate) struct Pair {
     pub(crate) clock: Clock,
     link: Option<LossyLink>,
     server_config: EndpointConfig,
+    client_config: EndpointConfig,
     _keys: tempfile::TempDir,
 }
 
@@ -27,6 +28,7 @@ struct Options<'a> {
     loss: Option<f64>,
     log: Option<&'a Path>,
     sockets: Option<usize>,
+    connections_max: Option<usize>,
 }
 
 impl Pair {
@@ -60,6 +62,13 @@ impl Pair {
         })
     }
 
+    pub(crate) async fn with_limit(connections: usize) -> Self {
+        Self::new(Options {
+            connections_max: Some(connections),
+            ..Options::default()
+        })
+    }
+
     fn new(options: Options<'_>) -> Self {
         let keys = tempfile::tempdir().unwrap();
         let folder = keys.path().join("keys");
@@ -86,7 +95,8 @@ impl Pair {
             .with_client(client_tls)
             .with_transport(options.transport);
         config.event_log = options.log.map(Path::to_owned);
-        let client = Endpoint::bind(any, config, &tasks, clock).unwrap();
+        config.connections_max = options.connections_max.unwrap_or(config.connections_max);
+        let client = Endpoint::bind(any, config.clone(), &tasks, clock).unwrap();
         let link = options.loss.map(|loss| {
             LossyLink::start(LinkConfig {
                 loss,
@@ -102,6 +112,7 @@ impl Pair {
             clock,
             link,
             server_config,
+            client_config: config,
             _keys: keys,
         }
     }
@@ -127,6 +138,15 @@ impl Pair {
 
     pub(crate) async fn connect(&self) -> Connection {
         let connecting = self.client.connect(self.address(), "localhost");
+        connecting.await.unwrap()
+    }
+
+    /// A connection from an endpoint that nobody else has, run by these tasks.
+    pub(crate) async fn connect_from(&self, tasks: &Tasks) -> Connection {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = self.client_config.clone();
+        let endpoint = Endpoint::bind(any, config, tasks, self.clock).unwrap();
+        let connecting = endpoint.connect(self.address(), "localhost");
         connecting.await.unwrap()
     }
 }

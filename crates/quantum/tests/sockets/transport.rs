@@ -395,6 +395,138 @@ async fn a_server_that_has_forgotten_says_so_at_once() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_that_stop_say_goodbye_first() {
+    let pair = Pair::start(Config::default()).await;
+    let others = lifecycle::Tasks::new();
+    timely(async {
+        let client = pair.connect_from(&others).await;
+        let server = pair.server.accept().await.unwrap();
+        assert!(others.stop(patience()).await, "tasks did not end");
+        assert!(matches!(client.closed().await, Closed::Here { .. }));
+        assert!(matches!(server.closed().await, Closed::There { .. }));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_endpoint_lets_its_connections_live() {
+    let pair = Pair::start(Config::default()).await;
+    let others = lifecycle::Tasks::new();
+    timely(async {
+        // Its endpoint is gone when this returns.
+        let client = pair.connect_from(&others).await;
+        let server = pair.server.accept().await.unwrap();
+        tokio::join!(echo_one(&server), async {
+            let (mut send, mut recv) = client.open(Priority::Unary).await.unwrap();
+            send.write(Bytes::from_static(b"still"), End::Stream)
+                .await
+                .unwrap();
+            assert_eq!(recv.read().await.unwrap().unwrap().data, "still");
+        });
+        assert_eq!(others.running(), 1);
+        drop(client);
+        until(|| others.running() == 0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_counted_stays_when_connections_end() {
+    let pair = Pair::start(Config::default()).await;
+    timely(async {
+        let figures = pair.server.figures();
+        for _ in 0..3 {
+            let client = pair.connect().await;
+            let server = pair.server.accept().await.unwrap();
+            client.close(close::DONE, "");
+            server.closed().await;
+        }
+        pair.server.drained().await;
+        let ended = figures.of(quantum::Role::Server);
+        assert_eq!((ended.connections, ended.connections_ended), (0, 3));
+        assert_eq!(ended.handshake.count(), 3);
+        assert!(ended.packets_received >= 6 && ended.packets_sent >= 6);
+        assert_eq!((ended.cwnd, ended.inflight), (0, 0));
+        assert_eq!(figures.snapshots().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_connection_does_not_touch_the_next() {
+    let pair = Pair::start(Config::default()).await;
+    timely(async {
+        let first = pair.connect().await;
+        let left = first.open(Priority::Unary).await.unwrap();
+        pair.server.accept().await.unwrap();
+        first.close(close::DONE, "");
+        pair.client.drained().await;
+        let second = pair.connect().await;
+        let server = pair.server.accept().await.unwrap();
+        drop(left);
+        drop(first);
+        for _ in 0..3 {
+            tokio::join!(echo_one(&server), async {
+                let (mut send, mut recv) = second.open(Priority::Unary).await.unwrap();
+                send.write(Bytes::from_static(b"x"), End::Stream)
+                    .await
+                    .unwrap();
+                assert_eq!(recv.read().await.unwrap().unwrap().data, "x");
+            });
+        }
+        assert_eq!(
+            pair.client.figures().of(quantum::Role::Client).connections,
+            1
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_endpoint_has_a_limit_of_connections() {
+    let pair = Pair::with_limit(2).await;
+    timely(async {
+        let _two = (pair.connect().await, pair.connect().await);
+        let there = pair.server.local_addr();
+        let error = pair.client.connect(there, "localhost").await.unwrap_err();
+        assert!(
+            matches!(error, ConnectError::Full { limit: 2 }),
+            "{error:?}"
+        );
+        pair.client.refuse_new();
+        let error = pair.client.connect(there, "localhost").await.unwrap_err();
+        assert!(matches!(error, ConnectError::EndpointClosed), "{error:?}");
+        let error = pair.server.connect(there, "localhost").await.unwrap_err();
+        assert!(matches!(error, ConnectError::ServerOnly), "{error:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn noise_from_strangers_is_counted_and_answered_with_nothing() {
+    let pair = Pair::start(Config::default()).await;
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.set_nonblocking(true).unwrap();
+    for size in [0, 1, 21, 22, 31, 32, 56, 100, 1_200, 9_000] {
+        let noise: Vec<u8> = (0..size).map(|at| (at * 7 % 256) as u8).collect();
+        stranger.send_to(&noise, pair.server.local_addr()).unwrap();
+    }
+    timely(async {
+        let figures = pair.server.figures();
+        let malformed = || {
+            let dropped = figures.of(quantum::Role::Server).dropped;
+            dropped.iter().find(|it| it.0 == "malformed").unwrap().1
+        };
+        // The empty one may not be told of by the system.
+        until(|| malformed() >= 9).await;
+        let server = async { pair.server.accept().await.unwrap() };
+        tokio::join!(pair.connect(), server);
+    })
+    .await;
+    assert!(stranger.recv(&mut [0; 16]).is_err());
+}
+
 /// Serves one stream.
 async fn echo_one(server: &quantum::Connection) {
     let (mut send, mut recv) = server.accept().await.unwrap();
