@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::{Connection, Event, settings};
 use crate::Time;
 use crate::frame::FRAME_HEAD;
 use crate::packet::{HEADER_LEN, TRAILER_LEN};
@@ -72,6 +73,47 @@ impl Path {
     /// Nothing is amplified: at most three times what came, until the address is validated.
     pub(super) fn allows(&self, bytes: usize) -> bool {
         self.validated || self.sent.saturating_add(bytes as u64) <= self.received.saturating_mul(3)
+    }
+}
+
+impl Connection {
+    /// The newest packet came from elsewhere: the peer has moved, or its router has.
+    pub(super) fn on_moved(&mut self, now: Time, remote: SocketAddr, length: usize) {
+        let same_host = remote.ip() == self.path.remote.ip();
+        let mut path = Path::new(remote, false);
+        path.on_received(length);
+        let token = self.chance.next().to_be_bytes();
+        path.challenge = Some(Challenge::new(now, token, self.pto()));
+        let before = std::mem::replace(&mut self.path, path);
+        if before.validated {
+            self.moved_from = Some(before);
+        }
+        self.events.push_back(Event::Moved(remote));
+        if !same_host {
+            // Another path has another bandwidth; a new port of the same host has not.
+            self.recovery.on_path_change();
+            self.bbr.on_path_change(now);
+            self.pacer.set_rate(now, self.bbr.pacing_rate());
+            self.mtu.restart(now);
+            self.on_datagram_size(now);
+        }
+    }
+
+    pub(super) fn on_path_response(&mut self, now: Time, token: [u8; 8]) {
+        let proves = |it: &Challenge| it.token == token && now < it.fails_at;
+        if self.path.challenge.as_ref().is_some_and(proves) {
+            self.path.challenge = None;
+            self.path.validated = true;
+            self.moved_from = None;
+        }
+    }
+
+    /// The size of datagrams has changed.
+    pub(super) fn on_datagram_size(&mut self, now: Time) {
+        let datagram = self.mtu.current();
+        self.bbr.set(settings(&self.config, datagram));
+        self.pacer.set_mss(u64::from(datagram));
+        self.pacer.set_rate(now, self.bbr.pacing_rate());
     }
 }
 
