@@ -500,6 +500,7 @@ impl Future for Driver {
         let this = &mut *self;
         if !this.is_stopping && this.stopping.as_mut().poll(cx).is_ready() {
             this.is_stopping = true;
+            this.common.stop_offering();
             let lane = Arc::clone(this.lane());
             lane.begin_close();
             let all: Vec<_> = lane.residents().all().cloned().collect();
@@ -526,6 +527,7 @@ impl Future for Driver {
 impl Drop for Driver {
     /// Nobody waits for a task that has ended, or was cut off.
     fn drop(&mut self) {
+        self.common.stop_offering();
         let lane = Arc::clone(self.lane());
         lane.begin_close();
         let all: Vec<_> = lane.residents().all().cloned().collect();

@@ -346,13 +346,10 @@ impl Endpoint {
 
 impl Gate {
     fn refuse_new(&self) {
-        self.common.is_closed.store(true, Ordering::Release);
+        self.common.stop_offering();
         for lane in self.lanes.iter() {
             lane.begin_close();
         }
-        let waiting = std::mem::take(&mut *self.common.waiting());
-        drop(waiting);
-        self.common.came.notify_waiters();
     }
 
     fn all(&self) -> Vec<Arc<Shared>> {
@@ -403,6 +400,14 @@ impl Common {
         drop(waiting);
         self.came.notify_waiters();
         Ok(())
+    }
+
+    /// Nobody accepts any more; connections that wait for it are closed.
+    pub(crate) fn stop_offering(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        let waiting = std::mem::take(&mut *self.waiting());
+        drop(waiting);
+        self.came.notify_waiters();
     }
 
     pub(crate) fn measured(&self, role: Role, samples: &Samples) {

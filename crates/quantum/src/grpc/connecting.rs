@@ -123,7 +123,9 @@ impl Connecting {
         self.changed.notify_waiters();
         if failures > 0 {
             let doubled = BACKOFF_FIRST * 2_u32.pow(failures.min(10) - 1);
-            tokio::time::sleep(doubled.min(BACKOFF_LAST)).await;
+            let stopping = self.tasks.stopping();
+            let pause = stopping.run_until_cancelled(tokio::time::sleep(doubled.min(BACKOFF_LAST)));
+            pause.await;
             self.state().now = Now::Idle;
         }
     }

@@ -439,6 +439,31 @@ async fn what_is_no_call_is_reset_and_harms_no_other() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_ends_when_the_tasks_are_stopped() {
+    let bench = Bench::start().await;
+    timely(async {
+        let mut client = bench.client();
+        client.say(b"one").await.unwrap();
+        let hanging = tokio::spawn(async move { client.say(b"hang").await });
+        reaches(&bench.seen.begun, 2).await;
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let target = Target {
+            address: silent.local_addr().unwrap().to_string(),
+            server_name: "localhost".to_owned(),
+        };
+        let (client, tasks) = (bench.pair.client.clone(), bench.pair.tasks.clone());
+        let mut lost = Client::new(Channel::new(client, target, tasks));
+        let trying = tokio::spawn(async move { lost.say(b"anybody?").await });
+        assert!(bench.pair.tasks.stop(crate::pair::patience()).await);
+        for call in [hanging, trying] {
+            let status = call.await.unwrap().unwrap_err();
+            assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        }
+    })
+    .await;
+}
+
 /// A server that breaks off, in each of the places where it can.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_breaks_off_is_an_error() {
