@@ -14,6 +14,7 @@ use crate::packet::Sealed;
 use crate::streams::{End, Priority, StreamId};
 use crate::{Guuid, Time};
 
+mod chaos;
 mod data;
 mod handshake;
 mod life;
@@ -41,6 +42,14 @@ struct Pair {
     delay: Duration,
     /// Whether the n-th datagram is lost; `true` is to the server.
     loses: Box<dyn FnMut(u64, bool, usize) -> bool>,
+    /// How many of the datagrams arrive a second time, and how much later they may come.
+    repeats: f64,
+    jitter: Duration,
+    luck: Box<dyn FnMut() -> f64>,
+    /// What becomes of the bytes on their way.
+    breaks: Box<dyn FnMut(&mut Vec<u8>)>,
+    /// When nothing arrives.
+    dark: Option<(Time, Time)>,
     events: Vec<(bool, Event)>,
     /// Datagrams handed to the link, by direction.
     sent: [u64; 2],
@@ -89,6 +98,11 @@ impl Pair {
             number: 0,
             delay: Duration::from_millis(10),
             loses: Box::new(|_, _, _| false),
+            repeats: 0.0,
+            jitter: Duration::ZERO,
+            luck: Box::new(chance(99)),
+            breaks: Box::new(|_| {}),
+            dark: None,
             events: Vec::new(),
             sent: [0, 0],
             rate: None,
@@ -132,11 +146,20 @@ impl Pair {
                         *busy = (*busy).max(self.now) + Duration::from_secs_f64(wire / rate);
                     }
                     let leaves = (*busy).max(self.now);
-                    if !(self.loses)(self.number, to_server, datagram.len()) {
+                    let is_dark = self
+                        .dark
+                        .is_some_and(|(from, until)| (from..until).contains(&self.now));
+                    if (self.loses)(self.number, to_server, datagram.len()) || is_dark {
+                        continue;
+                    }
+                    for _ in 0..1 + u8::from((self.luck)() < self.repeats) {
+                        let mut bytes = datagram.to_vec();
+                        (self.breaks)(&mut bytes);
+                        let late = self.jitter.mul_f64((self.luck)());
                         self.flying.push(Flying {
-                            at: std::cmp::Reverse((leaves + self.delay, self.number)),
+                            at: std::cmp::Reverse((leaves + self.delay + late, self.number)),
                             to_server,
-                            bytes: datagram.to_vec(),
+                            bytes,
                         });
                     }
                 }
@@ -149,7 +172,9 @@ impl Pair {
     }
 
     fn deliver(&mut self, flying: Flying) {
-        let sealed = Sealed::parse(BytesMut::from(&flying.bytes[..])).expect("whole");
+        let Ok(sealed) = Sealed::parse(BytesMut::from(&flying.bytes[..])) else {
+            return;
+        };
         if !flying.to_server {
             self.client.handle(self.now, address(2), false, sealed);
             return;
