@@ -220,7 +220,7 @@ enum Phase {
     Over,
 }
 
-/// Window of the peer until it says otherwise [S5].
+/// Window of the peer until it says otherwise (S5).
 const PACKET_WINDOW_INITIAL: u64 = 256;
 
 impl Connection {

@@ -47,7 +47,7 @@ struct Pair {
     jitter: Duration,
     luck: Box<dyn FnMut() -> f64>,
     /// What becomes of the bytes on their way.
-    breaks: Box<dyn FnMut(&mut Vec<u8>)>,
+    breaks: Box<dyn FnMut(&mut [u8])>,
     /// When nothing arrives.
     dark: Option<(Time, Time)>,
     events: Vec<(bool, Event)>,

@@ -7,7 +7,11 @@ use crate::congestion::{Phase, State, pacer};
 
 impl Bbr {
     pub(super) fn set_pacing_rate(&mut self, gain: f64) {
-        let rate = gain * self.bw * PACING_MARGIN;
+        // What the path loses without a queue has been carried by the bottleneck all the same, so
+        // the delivery rate lies that much below what may be sent. Half of it is added: the
+        // highest of samples that vary with each loss makes up for the rest.
+        let carried = self.bw * (1.0 + self.losses.background() / 2.0);
+        let rate = gain * carried * PACING_MARGIN;
         if self.bw > 0.0 && (self.full_bw_reached || rate > self.pacing_rate) {
             self.pacing_rate = rate;
         }
