@@ -132,6 +132,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a duration of a second or more, such as 90s or 1h30m".to_owned())
 }
 
+/// Reads a duration of a millisecond or more, likewise.
+pub fn span(text: &str) -> Result<Duration, String> {
+    protocol::duration::parse(text)
+        .filter(|duration| *duration >= Duration::from_millis(1))
+        .ok_or_else(|| "expected a duration such as 100ms, 5s or 1m".to_owned())
+}
+
 /// Reads a pattern for [`Request::subjects`]; the error says what is wrong with it.
 pub fn subject(text: &str) -> Result<String, String> {
     protocol::subject::Pattern::new(text)

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::quantum::Quantum;
+
 /// A real-time gateway: holds clients' connections, fans messages out to them and relays
 /// theirs to agents.
 ///
@@ -53,6 +55,9 @@ pub(crate) enum Command {
     ///
     /// The exit status is 1 if no route matches.
     Route(Route),
+    /// See how Quantum fares between two machines: ping, bench, echo, keys
+    #[command(subcommand)]
+    Quantum(Quantum),
     /// Print the JSON Schema of the configuration file
     Schema,
 }
@@ -105,8 +110,8 @@ TIDEGATE_CLIENT_PING_INTERVAL=20s for client.ping_interval.
 Signals: SIGTERM and SIGINT drain and stop, a second one stops at once; SIGHUP reads the
 configuration again.
 
-Exit status: 0 all is well; 1 the configuration was refused, serving failed, or a client has
-no route; 2 the command line was wrong.";
+Exit status: 0 all is well; 1 the configuration was refused, serving failed, a client has no
+route, or a peer did not answer; 2 the command line was wrong.";
 
 #[cfg(test)]
 mod tests {

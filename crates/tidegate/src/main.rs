@@ -14,6 +14,7 @@ use lifecycle::Clock;
 use arguments::{AdminToken, Arguments, Command, Token};
 
 mod arguments;
+mod quantum;
 
 /// Takes less time per request than the system's allocator, as much per resting connection,
 /// and some more per subscribed one: `perf -- proxy` and `perf -- idle`, run with either.
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Token(token) => make_token(&source, token),
         Command::AdminToken(token) => administer(source, token),
         Command::Route(route) => explain_route(source, &route.client),
+        Command::Quantum(command) => quantum::run(command, &source),
         Command::Schema => print(&gateway::config::reference::schema()),
     };
     match done {

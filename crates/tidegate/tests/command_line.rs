@@ -164,3 +164,60 @@ fn a_route_is_explained() {
         "no route for client \"unknown-999\"\n"
     );
 }
+
+#[test]
+fn quantum_is_tried_between_two_processes() {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::Stdio;
+
+    let folder = tempfile::tempdir().unwrap();
+    let made = tidegate(folder.path(), &["quantum", "keys", "keys"], &[]);
+    assert_eq!(made.status.code(), Some(0), "{made:?}");
+    assert!(text(&made.stdout).contains("keys/client-key.pem"));
+    let again = tidegate(folder.path(), &["quantum", "keys", "keys"], &[]);
+    assert_eq!(
+        again.status.code(),
+        Some(1),
+        "files that are there stay: {again:?}"
+    );
+    let mut echo = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args([
+            "quantum",
+            "echo",
+            "--listen",
+            "127.0.0.1:0",
+            "--keys",
+            "keys",
+        ])
+        .current_dir(folder.path())
+        .env_clear()
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(echo.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let address = line.split(' ').nth(2).unwrap().to_owned();
+    let ping = [
+        "quantum", "ping", &address, "--keys", "keys", "-n", "3", "-i", "1ms",
+    ];
+    let pinged = tidegate(folder.path(), &ping, &[]);
+    let bench = [
+        "quantum", "bench", &address, "--keys", "keys", "-d", "100ms",
+    ];
+    let benched = tidegate(folder.path(), &bench, &[]);
+    let mut anonymous = ping.to_vec();
+    anonymous.push("--anonymous");
+    let refused = tidegate(folder.path(), &anonymous, &[]);
+    echo.kill().unwrap();
+    echo.wait().unwrap();
+    assert_eq!(pinged.status.code(), Some(0), "{pinged:?}");
+    assert!(
+        text(&pinged.stdout).contains("3 calls, 3 answered"),
+        "{pinged:?}"
+    );
+    assert_eq!(benched.status.code(), Some(0), "{benched:?}");
+    assert!(text(&benched.stdout).contains("calls/s"), "{benched:?}");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+}
