@@ -36,7 +36,7 @@ pub(super) enum Blocked {
     Address,
 }
 
-/// The payload of a packet, volatile frames included [contract 4.1].
+/// The payload of a packet, volatile frames included (contract 4.1).
 pub(super) const PAYLOAD_MAX: usize = 1_400;
 /// Acknowledgements take no more of a packet with data.
 const ACK_ROOM: usize = 160;

@@ -17,6 +17,7 @@ use crate::{Guuid, Time};
 mod chaos;
 mod data;
 mod handshake;
+mod lies;
 mod life;
 mod path;
 
@@ -27,6 +28,8 @@ struct Flying {
     to_server: bool,
     bytes: Vec<u8>,
 }
+
+type Breaks = Box<dyn FnMut(&mut [u8])>;
 
 struct Pair {
     now: Time,
@@ -47,7 +50,7 @@ struct Pair {
     jitter: Duration,
     luck: Box<dyn FnMut() -> f64>,
     /// What becomes of the bytes on their way.
-    breaks: Box<dyn FnMut(&mut [u8])>,
+    breaks: Breaks,
     /// When nothing arrives.
     dark: Option<(Time, Time)>,
     events: Vec<(bool, Event)>,

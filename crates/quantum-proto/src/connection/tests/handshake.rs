@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::{Connection, Pair};
 use crate::Time;
 use crate::config::Config;
 use crate::connection::Event;
-use crate::crypto::ClientCrypto;
-use crate::crypto::null::NullClient;
+use crate::crypto::null::{NullClient, NullServer};
+use crate::crypto::{ClientCrypto, ServerCrypto};
+use crate::frame::{Frame, Frames, Options, write_options};
+use crate::packet::{self, Flags, Header, Sacks, Sealed};
 
 #[test]
 fn handshake_takes_one_round_trip_and_tells_both() {
@@ -121,5 +123,53 @@ fn first_datagram_is_full_however_long_the_hello_is() {
         let mut out = BytesMut::new();
         let first = client.poll_transmit(Time::ZERO, 1, &mut out);
         assert_eq!(first.map(|it| it.size), Some(1_200), "{length}");
+    }
+}
+
+#[test]
+fn cookie_is_repeated_in_front_of_the_hello() {
+    let mut pair = Pair::new(Config::default());
+    let cookie = Bytes::from(vec![7; 200]);
+    let server = NullServer { certificate: 0 }.initial(super::guuid());
+    let options = Options {
+        cookie: Some(cookie.clone()),
+        ..Options::default()
+    };
+    let mut tlvs = Vec::new();
+    options.encode(&mut tlvs);
+    let header = Header {
+        flags: Flags::SYN.with(Flags::ACK),
+        guuid: super::guuid(),
+        sequence: 0,
+        ack: 0,
+        sacks: Sacks::default(),
+    };
+    let mut out = BytesMut::new();
+    header.write(0, &mut out);
+    write_options(&mut out, &tlvs);
+    packet::seal(&mut out, 0, header.len(), u64::MAX, server.local.as_ref());
+    let mut first = BytesMut::new();
+    while pair
+        .client
+        .poll_transmit(Time::ZERO, 1, &mut first)
+        .is_some()
+    {}
+    for copy in 0..3 {
+        let sealed = Sealed::parse(out.clone()).expect("whole");
+        let remote = super::address(2);
+        pair.client.handle(Time::ZERO, remote, false, sealed);
+        let mut again = BytesMut::new();
+        let sent = pair.client.poll_transmit(Time::ZERO, 1, &mut again);
+        // Copies of the same cookie make nobody repeat anything.
+        assert_eq!(sent.is_some(), copy == 0);
+        if sent.is_none() {
+            continue;
+        }
+        assert_eq!(again.len(), 1_200);
+        let sealed = Sealed::parse(again).expect("whole");
+        let payload = sealed.open(server.remote.as_ref()).expect("opens");
+        let frames: Vec<_> = Frames::new(payload).collect();
+        assert!(matches!(&frames[0], Ok(Frame::Options(it)) if it[..] == tlvs[..]));
+        assert!(matches!(frames[1], Ok(Frame::Crypto { offset: 0, .. })));
     }
 }
