@@ -319,6 +319,3 @@ pub const CODES: usize = 17;
 
 /// Bytes of a service's words that are passed on.
 const WORDS_MAX: usize = 256;
-
-#[cfg(test)]
-mod tests;

@@ -8,5 +8,8 @@
 mod answers;
 mod bad_days;
 mod delivery;
+mod fake_grpc;
 mod proxy;
+mod proxy_grpc;
 mod scene;
+mod services;
