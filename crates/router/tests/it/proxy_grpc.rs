@@ -1,6 +1,7 @@
 //! Calls of gRPC through a route.
 
-use std::future::poll_fn;
+use std::future::{Pending, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use router::proxy::{
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::time::Timeout;
 use upstream::http_service::{Pool, PoolSettings};
 
 use crate::fake_grpc::Fake;
@@ -116,7 +118,7 @@ impl Stage {
 struct Client {
     body: Option<Bytes>,
     clock: Clock,
-    alarm: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+    alarm: Option<Pin<Box<Timeout<Pending<()>>>>>,
 }
 
 impl Inflow for Client {
@@ -133,7 +135,8 @@ impl Inflow for Client {
         if now >= at {
             return Poll::Ready(());
         }
-        let mut alarm = Box::pin(tokio::time::sleep(Duration::from_millis(at - now)));
+        let wait = Duration::from_millis(at - now);
+        let mut alarm = Box::pin(tokio::time::timeout(wait, std::future::pending()));
         if alarm.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
