@@ -131,8 +131,10 @@ pub(super) struct Mtu {
     probe_at: Time,
     /// Probe timeouts in a row while datagrams above the base size were in flight.
     black: u8,
-    /// Datagrams above the base size lost since one arrived.
+    /// Round trips with a loss of a datagram above the base size since one arrived.
     vanished: u8,
+    /// Losses of packets below this counter belong to a round trip that was counted.
+    counted_to: u64,
 }
 
 /// Sizes worth trying: Ethernet over IPv4, over IPv6, common tunnels.
@@ -142,8 +144,9 @@ const TRIES: u8 = 3;
 const RETRY_AFTER: Duration = Duration::from_mins(10);
 /// So many probe timeouts in a row make a black hole plausible.
 const BLACK_HOLE: u8 = 3;
-/// So many large datagrams lost in a row do too: hardly chance where 30 % are lost.
-const VANISHED: u8 = 12;
+/// So do so many round trips in a row in which large datagrams were lost and none arrived: one in
+/// a million by chance if each had a single packet and 10 % were lost.
+const VANISHED: u8 = 6;
 /// Bytes of a datagram that carries a challenge and no more.
 pub(super) const CHALLENGE_DATAGRAM: usize = HEADER_LEN + TRAILER_LEN + FRAME_HEAD + 8;
 
@@ -159,6 +162,7 @@ impl Mtu {
             probe_at: now,
             black: 0,
             vanished: 0,
+            counted_to: 0,
         };
         mtu.candidate = mtu.first_below(u16::MAX);
         if mtu.candidate.is_none() {
@@ -224,12 +228,14 @@ impl Mtu {
         true
     }
 
-    /// A datagram above the base size is lost. Where smaller ones arrive meanwhile there is no
-    /// timeout that would show a black hole, but so many losses in a row do.
-    pub(super) fn on_large_lost(&mut self, now: Time) -> bool {
-        if self.current == BASE_DATAGRAM {
+    /// A datagram above the base size is lost, and `next` is the counter of the next packet. Where
+    /// smaller ones arrive meanwhile no timeout shows a black hole, but losses in so many round
+    /// trips do; those in one may be a queue that was full.
+    pub(super) fn on_large_lost(&mut self, now: Time, counter: u64, next: u64) -> bool {
+        if self.current == BASE_DATAGRAM || counter < self.counted_to {
             return false;
         }
+        self.counted_to = next;
         self.vanished += 1;
         if self.vanished < VANISHED {
             return false;

@@ -178,7 +178,9 @@ impl Connection {
             }
             Content::Control | Content::MtuProbe { .. } => {}
         }
-        if sent.bytes > u32::from(BASE_DATAGRAM) && self.mtu.on_large_lost(now) {
+        if sent.bytes > u32::from(BASE_DATAGRAM)
+            && self.mtu.on_large_lost(now, sent.counter, self.counter)
+        {
             self.on_datagram_size(now);
         }
         self.lost.push(delivered(sent));

@@ -150,3 +150,17 @@ fn client_that_moves_and_only_listens_is_followed() {
     }
     assert!(read >= 200_000, "{read} bytes after the client had moved");
 }
+
+#[test]
+fn full_queue_is_no_narrow_path() {
+    let mut pair = Pair::connected(Config::default());
+    pair.run(Duration::from_secs(1));
+    assert_eq!(pair.client.stats().datagram, 1_472);
+    // The queue takes a few packets only, so that many in a row are lost as the rate grows.
+    pair.rate = Some((2e6, 15e3));
+    for _ in 0..8 {
+        pair.call(&Bytes::from(vec![3; 250_000]));
+    }
+    assert!(pair.client.stats().packets_lost > 12);
+    assert_eq!(pair.client.stats().datagram, 1_472);
+}
