@@ -52,8 +52,8 @@ pub(crate) struct State {
     wakers: HashMap<StreamId, Wakers>,
     is_connected: bool,
     closed: Option<Closed>,
-    /// The address of ours that the peer sends to.
-    pub(crate) local: Option<IpAddr>,
+    /// The address of ours that the peer sends to, if we answer from there.
+    local: Option<IpAddr>,
 }
 
 /// Who waits for something on a stream.
@@ -372,6 +372,22 @@ impl Turning {
 }
 
 impl State {
+    /// A datagram came to this address of ours; `is_peers` if it was opened.
+    ///
+    /// A server answers from where its client looks for it. A client's own address may go away,
+    /// so the system chooses the one it sends from. Once a connection stands, what anybody could
+    /// have sent changes nothing.
+    pub(crate) fn came_to(&mut self, role: Role, to: Option<IpAddr>, is_peers: bool) {
+        if role == Role::Server && (is_peers || !self.is_connected) {
+            self.local = to;
+        }
+    }
+
+    /// Where datagrams leave from, if it matters.
+    pub(crate) fn local(&self) -> Option<IpAddr> {
+        self.local
+    }
+
     /// How it ended, if it has.
     pub(crate) fn closed(&self) -> Option<&Closed> {
         self.closed.as_ref()

@@ -24,7 +24,7 @@ use quantum_proto::streams::Role;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::connection::{Connection, Owner, Shared};
-use crate::endpoint::Common;
+use crate::endpoint::{self, Common};
 use crate::lane::{Lane, Stray};
 use crate::socket::{Arrival, Inbound, Outgoing, Socket, lane_of};
 use crate::timer::Timer;
@@ -194,10 +194,14 @@ impl Driver {
             let mut state = connection.lock();
             let now = lane.now();
             match packet {
-                Packet::Sealed(sealed) => state.machine.handle(now, from, ce, sealed),
+                Packet::Sealed(sealed) => {
+                    let before = state.machine.packets_received();
+                    state.machine.handle(now, from, ce, sealed);
+                    let is_peers = state.machine.packets_received() != before;
+                    state.came_to(connection.role, to, is_peers);
+                }
                 Packet::Reset { token, .. } => state.machine.handle_reset(now, token),
             }
-            state.local = to;
         }
         self.touch(connection);
     }
@@ -207,13 +211,20 @@ impl Driver {
         let lane = Arc::clone(self.lane());
         let mut residents = lane.residents();
         let server = Arc::clone(residents.table.server()?);
+        let chance = match endpoint::chance() {
+            Ok(chance) => chance,
+            Err(error) => {
+                tracing::warn!(%error, "no connection is let in");
+                return None;
+            }
+        };
         let setup = Setup {
             guuid: incoming.guuid,
             remote: incoming.remote,
             config: self.common.config(),
             start: 0,
             reset_token: Some(residents.table.reset_token(incoming.guuid)),
-            chance: self.common.chance(),
+            chance,
         };
         let mut options = Vec::new();
         setup.options().encode(&mut options);
@@ -326,7 +337,7 @@ impl Driver {
                 let transmit = state
                     .machine
                     .poll_transmit(now, most, &mut self.buffer)
-                    .map(|transmit| (transmit, state.local));
+                    .map(|transmit| (transmit, state.local()));
                 if transmit.is_none() {
                     drop(state);
                     self.settle(&connection);

@@ -71,7 +71,6 @@ pub(crate) struct Common {
     config: Mutex<Config>,
     /// From the configuration, for those who ask often.
     largest_datagram: AtomicUsize,
-    chances: Mutex<u64>,
     measured: [Measured; 2],
     sends_failed: AtomicU64,
     pub(crate) log: EventLog,
@@ -179,7 +178,6 @@ impl Endpoint {
             roles: client.into_iter().chain(server).collect(),
             largest_datagram: AtomicUsize::new(largest_datagram(&config.transport)),
             config: Mutex::new(config.transport),
-            chances: Mutex::new(u64::from_le_bytes(random::<8>()?)),
             measured: [Measured::new(), Measured::new()],
             sends_failed: AtomicU64::new(0),
             log,
@@ -306,25 +304,26 @@ impl Endpoint {
     fn begin(&self, addr: SocketAddr, server_name: &str) -> Result<Connection, ConnectError> {
         let gate = &self.0;
         let client = gate.client.as_ref().ok_or(ConnectError::ServerOnly)?;
-        if gate.common.is_closed.load(Ordering::Acquire) {
-            return Err(ConnectError::EndpointClosed);
-        }
+        let no_chance = |error: BindError| ConnectError::NoChance(error.to_string());
         let (guuid, lane) = loop {
-            let bytes =
-                random::<16>().map_err(|error| ConnectError::NoChance(error.to_string()))?;
+            let bytes = random::<16>().map_err(no_chance)?;
             let lane = usize::from(bytes[15]) % gate.lanes.len();
             if let Some(guuid) = Guuid::new(bytes) {
                 break (guuid, &gate.lanes[lane]);
             }
         };
         let mut residents = lane.residents();
+        // Under the lock: the task, when it ends, closes only those that it finds here.
+        if gate.common.is_closed.load(Ordering::Acquire) {
+            return Err(ConnectError::EndpointClosed);
+        }
         let setup = Setup {
             guuid,
             remote: addr,
             config: gate.common.config(),
             start: 0,
             reset_token: Some(residents.table.reset_token(guuid)),
-            chance: gate.common.chance(),
+            chance: chance().map_err(no_chance)?,
         };
         let mut options = Vec::new();
         setup.options().encode(&mut options);
@@ -380,14 +379,6 @@ impl Common {
     /// In bytes of UDP payload.
     pub(crate) fn largest_datagram(&self) -> usize {
         self.largest_datagram.load(Ordering::Relaxed)
-    }
-
-    /// A number that nobody can guess from the ones before: they only decide what whoever is on
-    /// the path sees anyway.
-    pub(crate) fn chance(&self) -> u64 {
-        let mut chances = self.chances.lock().unwrap_or_else(PoisonError::into_inner);
-        *chances = chances.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        *chances
     }
 
     /// Puts a connection where it can be accepted.
@@ -454,6 +445,11 @@ impl Common {
 
 fn largest_datagram(config: &Config) -> usize {
     usize::from(config.max_datagram).max(proto::FIRST_DATAGRAM)
+}
+
+/// The seed of one connection, which follows from that of no other.
+pub(crate) fn chance() -> Result<u64, BindError> {
+    random().map(u64::from_le_bytes)
 }
 
 fn random<const N: usize>() -> Result<[u8; N], BindError> {

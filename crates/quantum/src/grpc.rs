@@ -36,12 +36,14 @@ mod ordered;
 mod pump;
 mod reading;
 mod server;
+mod staggered;
 
 pub mod fields;
 
 pub use channel::{CallError, Channel};
 pub use ordered::{Connector, connector, incoming};
 pub use server::{Limits, serve};
+pub use staggered::staggered;
 
 use std::net::SocketAddr;
 
@@ -94,21 +96,23 @@ impl Target {
         }
     }
 
-    /// Connects, to the first address that answers.
+    /// Connects, to the address that answers first.
     async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, TargetError> {
         let lookup = tokio::net::lookup_host(&self.address).await;
         let addresses = lookup.map_err(|error| TargetError::Name(error.to_string()))?;
         let local = endpoint.local_addr();
-        let mut last = TargetError::Name("no address that this endpoint can reach".to_owned());
-        for address in addresses.filter_map(|address| reachable(local, address)) {
-            match endpoint.connect(address, &self.server_name).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = TargetError::Connect(error),
-            }
-        }
-        Err(last)
+        let addresses = addresses.filter_map(|address| reachable(local, address));
+        let attempts = addresses.take(ADDRESSES_MAX).map(|address| async move {
+            let connected = endpoint.connect(address, &self.server_name).await;
+            connected.map_err(TargetError::Connect)
+        });
+        let none = TargetError::Name("no address that this endpoint can reach".to_owned());
+        staggered(attempts, none).await
     }
 }
+
+/// Addresses of a name that are tried.
+const ADDRESSES_MAX: usize = 8;
 
 /// A socket of one family cannot send to the other, but a socket of IPv6 may take a mapped address.
 fn reachable(local: SocketAddr, address: SocketAddr) -> Option<SocketAddr> {

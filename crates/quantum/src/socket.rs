@@ -22,6 +22,10 @@ pub(crate) use group::lane_of;
 /// # Errors
 /// The address cannot be bound. A platform that cannot spread gives one socket.
 pub(crate) fn bind_group(addr: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
+    if count > 1 && addr.port() != 0 {
+        // Sockets that share a port would join those of another process, and take its datagrams.
+        drop(plain(addr, false)?);
+    }
     let first = plain(addr, count > 1)?;
     let mut sockets = vec![first];
     if count > 1 && group::steer(&sockets[0], count) {
@@ -185,6 +189,10 @@ fn plain(addr: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
     if shared {
         group::share(&socket)?;
+    }
+    if addr.ip().is_unspecified() && addr.is_ipv6() {
+        // Of both families, whatever the system's default is; some have only one.
+        let _ = socket.set_only_v6(false);
     }
     socket.bind(&addr.into())?;
     Ok(socket)

@@ -11,6 +11,7 @@
 //!
 //! To take up new files, build the settings anew; connections live on with what they agreed.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,8 +63,8 @@ pub struct ClientTls {
     config: Arc<ClientConfig>,
 }
 
-/// The server's side of TLS; see the module.
-#[derive(Debug, Clone)]
+/// The server's side of TLS; see the module. Printing it shows no secret.
+#[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
     /// From the private key, so that reset tokens survive a restart.
@@ -134,6 +135,12 @@ impl ServerTls {
     /// that no endpoint can be asked for the tokens of another with the same key.
     pub fn macs(&self, scope: &[u8]) -> HmacMacs {
         HmacMacs::new(&HmacMacs::new(&self.secret).mac(SCOPE, &[scope]))
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ServerTls").finish_non_exhaustive()
     }
 }
 

@@ -83,6 +83,11 @@ impl Samples {
 }
 
 impl Connection {
+    /// [`Stats::packets_received`] alone: it tells whether the last datagram was the peer's.
+    pub fn packets_received(&self) -> u64 {
+        self.stats.packets_received
+    }
+
     /// Figures since the beginning, and those of this moment.
     pub fn stats(&self) -> Stats {
         let mut stats = self.stats.clone();

@@ -8,7 +8,8 @@ use lifecycle::Tasks;
 use tokio::sync::Notify;
 
 use super::{Target, TargetError};
-use crate::{Connection, Endpoint};
+use crate::error::ConnectError;
+use crate::{Closed, Connection, Endpoint};
 
 pub(super) struct Connecting {
     endpoint: Endpoint,
@@ -16,13 +17,16 @@ pub(super) struct Connecting {
     pub(super) tasks: Tasks,
     state: Mutex<State>,
     changed: Notify,
+    /// A call was answered on the present connection. A server may let us in and then turn us
+    /// away, which the handshake alone does not show.
+    is_proven: AtomicBool,
     /// It was said that the server is not reached: once, until a call is answered again.
     is_told: AtomicBool,
 }
 
 struct State {
     now: Now,
-    /// Attempts that failed in a row.
+    /// Attempts in a row that failed, or led to a connection that answered nothing.
     failures: u32,
 }
 
@@ -49,6 +53,7 @@ impl Connecting {
                 failures: 0,
             }),
             changed: Notify::new(),
+            is_proven: AtomicBool::new(false),
             is_told: AtomicBool::new(false),
         }
     }
@@ -61,10 +66,13 @@ impl Connecting {
             changed.as_mut().enable();
             {
                 let mut state = self.state();
-                match &state.now {
-                    Now::Ready(connection) if connection.close_reason().is_none() => {
-                        return Ok(connection.clone());
+                if let Now::Ready(connection) = &state.now {
+                    match connection.close_reason() {
+                        None => return Ok(connection.clone()),
+                        Some(closed) => self.lost(&mut state, closed),
                     }
+                }
+                match &state.now {
                     Now::Failed(error) => return Err(error.clone()),
                     Now::Connecting => {}
                     Now::Ready(_) | Now::Idle => {
@@ -77,6 +85,26 @@ impl Connecting {
             }
             changed.await;
         }
+    }
+
+    /// The connection is over. The first that ends without an answer is replaced at once, after
+    /// that there are pauses.
+    fn lost(self: &Arc<Self>, state: &mut State, closed: Closed) {
+        if self.is_proven.load(Ordering::Relaxed) {
+            state.now = Now::Idle;
+            return;
+        }
+        state.failures = state.failures.saturating_add(1);
+        if state.failures == 1 {
+            state.now = Now::Idle;
+            return;
+        }
+        state.now = Now::Failed(TargetError::Connect(ConnectError::Closed(closed)));
+        let (pausing, failures) = (Arc::clone(self), state.failures);
+        self.tasks.spawn(
+            "quantum pause",
+            async move { pausing.pause(failures).await },
+        );
     }
 
     /// This one takes no more calls; those on it go on.
@@ -109,29 +137,39 @@ impl Connecting {
             let mut state = self.state();
             match outcome {
                 Ok(connection) => {
-                    state.failures = 0;
+                    self.is_proven.store(false, Ordering::Relaxed);
                     state.now = Now::Ready(connection);
+                    0
                 }
                 Err(error) => {
                     self.not_reached(&error);
                     state.failures = state.failures.saturating_add(1);
                     state.now = Now::Failed(error);
+                    state.failures
                 }
             }
-            state.failures
         };
         self.changed.notify_waiters();
         if failures > 0 {
-            let doubled = BACKOFF_FIRST * 2_u32.pow(failures.min(10) - 1);
-            let stopping = self.tasks.stopping();
-            let pause = stopping.run_until_cancelled(tokio::time::sleep(doubled.min(BACKOFF_LAST)));
-            pause.await;
-            self.state().now = Now::Idle;
+            self.pause(failures).await;
         }
+    }
+
+    /// Lets some time pass, more after each failure, until the next attempt may begin.
+    async fn pause(&self, failures: u32) {
+        let doubled = BACKOFF_FIRST * 2_u32.pow(failures.clamp(1, 10) - 1);
+        let stopping = self.tasks.stopping();
+        let pause = tokio::time::sleep(spread(doubled.min(BACKOFF_LAST)));
+        stopping.run_until_cancelled(pause).await;
+        self.state().now = Now::Idle;
     }
 
     /// A call was answered.
     pub(super) fn answered(&self) {
+        if !self.is_proven.load(Ordering::Relaxed) && !self.is_proven.swap(true, Ordering::Relaxed)
+        {
+            self.state().failures = 0;
+        }
         if self.is_told.load(Ordering::Relaxed) && self.is_told.swap(false, Ordering::Relaxed) {
             tracing::info!(server = %self.target.address, "server is reached again");
         }
@@ -150,6 +188,14 @@ impl Connecting {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Half of a span to all of it, by chance: those who lost the same server do not come back as one.
+fn spread(span: Duration) -> Duration {
+    let mut chance = [0; 1];
+    // Without chance they do, which is no reason not to wait.
+    let _ = getrandom::fill(&mut chance);
+    span * (256 - u32::from(chance[0]) / 2) / 256
 }
 
 /// An error with what led to it.

@@ -43,8 +43,16 @@ pub fn incoming(
     futures_util::stream::poll_fn(move |cx| streams.poll_recv(cx).map(|it| it.map(Ok)))
 }
 
+/// Ends with the connection, or when nobody serves any more.
 async fn accept(connection: Connection, queue: mpsc::Sender<ByteStream>) {
-    while let Ok((send, recv)) = connection.accept().await {
+    loop {
+        let (send, recv) = tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Ok(halves) => halves,
+                Err(_) => return,
+            },
+            () = queue.closed() => return,
+        };
         if queue.send(ByteStream::new(send, recv)).await.is_err() {
             return;
         }

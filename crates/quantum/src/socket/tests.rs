@@ -74,3 +74,14 @@ async fn datagrams_reach_the_socket_of_their_guuid() {
         assert_eq!(bytes[21], last);
     }
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_group_does_not_join_another() {
+    let sockets = bind_group(local(), 2).unwrap();
+    let taken = sockets[0].local_addr().unwrap();
+    let error = bind_group(taken, 2).err().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    drop(sockets);
+    bind_group(taken, 2).unwrap();
+}

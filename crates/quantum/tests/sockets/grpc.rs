@@ -515,6 +515,40 @@ async fn an_answer_that_breaks_off_is_an_error() {
     .await;
 }
 
+/// One that lets clients in and turns them away at once, as one that refuses their certificate.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_turns_us_away_is_not_stormed() {
+    let pair = Pair::start(Config::default()).await;
+    let target = Target {
+        address: pair.server.local_addr().to_string(),
+        server_name: "localhost".to_owned(),
+    };
+    let channel = Channel::new(pair.client.clone(), target, pair.tasks.clone());
+    let mut client = Client::new(channel);
+    timely(async {
+        let (serving, seen) = (pair.server.clone(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Some(connection) = serving.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                connection.close(close::REFUSED, "not you");
+            }
+        });
+        let mut calls = 0;
+        let begun = pair.clock.elapsed();
+        while pair.clock.elapsed() - begun < Duration::from_millis(500) {
+            let status = client.say(b"well?").await.unwrap_err();
+            assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+            calls += 1;
+            tokio::task::yield_now().await;
+        }
+        let connections = seen.load(Ordering::SeqCst);
+        assert!((2..=10).contains(&connections), "{connections} for {calls}");
+        assert!(calls > connections);
+    })
+    .await;
+}
+
 fn may_have_reached(status: &tonic::Status) -> bool {
     let source = std::error::Error::source(status).unwrap();
     let error = source.downcast_ref::<grpc::CallError>().unwrap();
