@@ -358,10 +358,11 @@ impl Connection {
     }
 
     /// Changes to new application keys now instead of after millions of packets. Does nothing
-    /// while the peer has not been heard with the present ones: it could not follow twice.
+    /// before the peer has acknowledged a packet with the present ones: it could not follow twice.
     pub fn renew_keys(&mut self) {
         let session = &mut self.session;
-        if let Some(keyring) = self.keyring.as_mut().filter(|it| it.may_renew()) {
+        let acked = self.recovery.largest_acked();
+        if let Some(keyring) = self.keyring.as_mut().filter(|it| it.may_renew(acked)) {
             keyring.renew(&mut || session.next_keys());
         }
     }

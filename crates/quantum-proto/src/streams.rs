@@ -184,6 +184,8 @@ pub struct Violation {
 pub struct Streams {
     role: Role,
     limits: Limits,
+    /// What the handshake told the peer of each stream's window, whatever is set later.
+    told_window: u32,
     closed: bool,
     streams: Map<Stream>,
     events: Events,
@@ -234,6 +236,7 @@ impl Streams {
         Self {
             role,
             limits,
+            told_window: limits.stream_window,
             closed: false,
             streams: Map::default(),
             events: Events::default(),
@@ -318,7 +321,7 @@ impl Streams {
         }
         self.opened += 1;
         self.ours += 1;
-        self.streams.insert(id, self.new_stream(priority));
+        self.insert_stream(id, priority);
         Ok(id)
     }
 
@@ -449,13 +452,20 @@ impl Streams {
         self.streams.is_empty()
     }
 
-    fn new_stream(&self, priority: Priority) -> Stream {
-        Stream {
+    /// Takes up a new stream; tells the peer at once of a window that was made much larger.
+    fn insert_stream(&mut self, id: StreamId, priority: Priority) {
+        let mut receiving = Receiving::new(self.told_window);
+        receiving.window.grow(self.limits.stream_window);
+        if receiving.window.is_due() {
+            self.control.offer_window(id, &mut receiving);
+        }
+        let stream = Stream {
             place: Place::new(priority),
             news: News::default(),
             sending: Sending::new(self.peer.stream_window),
-            receiving: Receiving::new(self.limits.stream_window),
-        }
+            receiving,
+        };
+        self.streams.insert(id, stream);
     }
 
     fn has_room(&self) -> bool {

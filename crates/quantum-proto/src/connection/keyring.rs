@@ -17,6 +17,8 @@ pub(super) struct Keyring {
     previous: Option<(Box<dyn PacketKey>, Time)>,
     /// Packets sealed with the current key.
     sealed: u64,
+    /// The counter of the first of them.
+    first_sealed: Option<u64>,
     /// The lowest counter that was opened in this phase.
     first_opened: Option<u64>,
     /// Packets that would not open, over all phases.
@@ -42,26 +44,30 @@ impl Keyring {
             next: None,
             previous: None,
             sealed: 0,
+            first_sealed: None,
             first_opened: None,
             rejected: 0,
         }
     }
 
-    /// The key to seal with and its phase; counts a packet.
-    pub(super) fn seal_with(&mut self) -> (&dyn PacketKey, bool) {
+    /// The key to seal that packet with and its phase; counts it.
+    pub(super) fn seal_with(&mut self, counter: u64) -> (&dyn PacketKey, bool) {
         self.sealed += 1;
+        self.first_sealed.get_or_insert(counter);
         (self.current.local.as_ref(), self.phase)
     }
 
-    /// So many packets were sealed that a renewal is due, and the peer follows the last one.
-    pub(super) fn is_worn(&self) -> bool {
+    /// So many packets were sealed that a renewal is due, and the peer can follow. `acked` is the
+    /// largest counter that it has acknowledged.
+    pub(super) fn is_worn(&self, acked: Option<u64>) -> bool {
         let limit = self.current.local.confidentiality_limit() / 2;
-        self.sealed >= RENEW_AFTER.min(limit) && self.may_renew()
+        self.sealed >= RENEW_AFTER.min(limit) && self.may_renew(acked)
     }
 
-    /// The peer has spoken with the present keys: one flag cannot tell more than two phases.
-    pub(super) fn may_renew(&self) -> bool {
-        self.first_opened.is_some()
+    /// The peer has taken in a packet with the present keys: one flag cannot tell more than two
+    /// phases. That it has spoken with them is not enough, for we may be the one who followed.
+    pub(super) fn may_renew(&self, acked: Option<u64>) -> bool {
+        self.first_opened.is_some() && self.first_sealed.is_some_and(|first| acked >= Some(first))
     }
 
     /// Nothing more may be sealed, or too much was forged.
@@ -145,6 +151,7 @@ impl Keyring {
         self.previous = Some((before.remote, Time::NEVER));
         self.phase = !self.phase;
         self.sealed = 0;
+        self.first_sealed = None;
         self.first_opened = None;
     }
 }

@@ -154,7 +154,7 @@ impl Connection {
             if sent.is_some() {
                 return sent;
             }
-            if first && let Some(size) = self.mtu.due(now) {
+            if first && let Some(size) = self.probe_size(now) {
                 return self.mtu_datagram(now, size, out);
             }
             self.on_nothing_to_send();
@@ -175,7 +175,7 @@ impl Connection {
     /// Renews keys in time; `None` if nothing can be sealed any more.
     fn keep_keys(&mut self, now: Time) -> Option<()> {
         let keyring = self.keyring.as_mut()?;
-        if keyring.is_worn() {
+        if keyring.is_worn(self.recovery.largest_acked()) {
             let session = &mut self.session;
             keyring.renew(&mut || session.next_keys());
         }
@@ -209,6 +209,8 @@ impl Connection {
         }
         if std::mem::take(&mut self.wishes.ping) {
             frame::write_ping(out);
+            // Even if it is not remembered, or it would be due again at once.
+            self.timers.said(now);
         }
         let content = self.has_window().then_some(Content::Control);
         self.finish(now, &draft, Flags::NONE, None, content, out);
@@ -254,7 +256,7 @@ impl Connection {
             self.timers.paced_until = ready_at;
         } else {
             let repair_at = self.encoder.timeout().unwrap_or(Time::NEVER);
-            let later = repair_at.min(self.mtu.next_at());
+            let later = repair_at.min(self.probe_size_at());
             if later != Time::NEVER {
                 self.timers.paced_until = later.max(ready_at);
             }
@@ -262,6 +264,21 @@ impl Connection {
             self.on_nothing_to_send();
         }
         false
+    }
+
+    /// The size of datagram to try now. None to an address that has not proved itself: what it
+    /// may get is counted in datagrams of the present size.
+    fn probe_size(&self, now: Time) -> Option<u16> {
+        self.mtu.due(now).filter(|_| self.path.validated)
+    }
+
+    /// When [`Self::probe_size`] has something; `NEVER` if not by time alone.
+    pub(super) fn probe_size_at(&self) -> Time {
+        if self.path.validated {
+            self.mtu.next_at()
+        } else {
+            Time::NEVER
+        }
     }
 
     /// There was room, and nothing to fill it with.
@@ -275,7 +292,7 @@ impl Connection {
         self.sources.first_lost().is_some()
             || self.streams.has_data()
             || self.encoder.timeout().is_some_and(|at| at <= now)
-            || self.mtu.due(now).is_some()
+            || self.probe_size(now).is_some()
     }
 
     /// The flight is bulk: more waits than fits, and most of the pipe is full.

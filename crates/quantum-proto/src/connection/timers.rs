@@ -83,7 +83,7 @@ impl Connection {
         match self.blocked {
             Blocked::No => {
                 let repair_at = self.encoder.timeout().unwrap_or(Time::NEVER);
-                next.min(repair_at).min(self.mtu.next_at())
+                next.min(repair_at).min(self.probe_size_at())
             }
             Blocked::Window => next.min(self.timers.paced_until),
             Blocked::Address => next,

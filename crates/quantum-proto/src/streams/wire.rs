@@ -324,9 +324,10 @@ impl Streams {
         while !self.closed && self.theirs < id.index() {
             self.theirs += 1;
             if let Some(id) = StreamId::nth(self.role.other(), self.theirs) {
-                let mut stream = self.new_stream(Priority::default());
-                self.events.push(id, &mut stream.news, News::OPENED);
-                self.streams.insert(id, stream);
+                self.insert_stream(id, Priority::default());
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    self.events.push(id, &mut stream.news, News::OPENED);
+                }
             }
         }
         Ok(id)

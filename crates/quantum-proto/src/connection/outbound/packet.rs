@@ -75,7 +75,7 @@ impl Connection {
         let Some(keyring) = &mut self.keyring else {
             return;
         };
-        let (key, phase) = keyring.seal_with();
+        let (key, phase) = keyring.seal_with(self.counter);
         let flags = flags
             .with_if(Flags::ACK, self.received.cumulative() > 0)
             .with_if(Flags::KEY_PHASE, phase)

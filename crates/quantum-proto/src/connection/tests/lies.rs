@@ -66,7 +66,7 @@ impl Pair {
         let counter = self.client.counter;
         self.client.counter += 1;
         let keyring = self.client.keyring.as_mut().expect("established");
-        let (key, _) = keyring.seal_with();
+        let (key, _) = keyring.seal_with(counter);
         packet::seal(&mut out, 0, header.len(), counter, key);
         let sealed = Sealed::parse(out).expect("whole");
         let (now, from) = (self.now, self.client_address);

@@ -148,6 +148,40 @@ fn keys_are_not_renewed_before_the_peer_has_followed() {
 }
 
 #[test]
+fn who_has_followed_does_not_renew_before_that_is_known() {
+    let mut pair = Pair::connected(Config::default());
+    pair.call(&Bytes::from_static(b"before"));
+    pair.server().renew_keys();
+    // The client hears of it, the server not of what the client says then.
+    pair.loses = Box::new(|_, to_server, _| to_server);
+    pair.server().ping();
+    pair.run(Duration::from_millis(100));
+    pair.client.renew_keys();
+    pair.loses = Box::new(|_, _, _| false);
+    pair.call(&Bytes::from(vec![2; 3_000]));
+    assert_eq!(pair.server().stats().decrypt_failures, 0);
+}
+
+#[test]
+fn keep_alive_in_a_full_window_is_said_once() {
+    let mut pair = Pair::connected(Config {
+        keep_alive: Duration::from_secs(1),
+        ..Config::default()
+    });
+    let id = pair
+        .client
+        .streams_mut()
+        .open(Priority::Bulk)
+        .expect("room");
+    let block = Bytes::from(vec![0; 64 << 10]);
+    let _ = pair.client.streams_mut().write(id, block, End::More);
+    pair.loses = Box::new(|_, _, _| true);
+    pair.run(Duration::from_secs(30));
+    let sent = pair.client.stats().packets_sent;
+    assert!(sent < 200, "{sent} packets into the dark");
+}
+
+#[test]
 fn peer_that_never_acknowledges_costs_no_memory() {
     let mut pair = Pair::connected(Config::default());
     let mut buffer = BytesMut::new();

@@ -242,6 +242,30 @@ fn windows_that_are_configured_larger_reach_the_peer() {
 }
 
 #[test]
+fn new_streams_keep_the_window_that_the_handshake_told() {
+    let limits = |stream_window| Limits {
+        stream_window,
+        connection_window: 10_000,
+        send_buffer: 1_000,
+        max_streams: 5,
+    };
+    let (mut client, mut server) = pair(limits(400));
+    // Smaller: the peer may still use what it was told. Much larger: it is told so.
+    for (window, arrives) in [(100, 400), (2_000, 1_000)] {
+        server.configure(limits(window));
+        let id = client.open(Priority::Bulk).expect("room");
+        let data = bytes(id.get(), 0, 1_000);
+        client.write(id, data, End::More).expect("open");
+        settle(&mut client, &mut server);
+        assert_eq!(server.buffered(), arrives);
+        assert_eq!(read_all(&mut server, id).0.len(), arrives);
+        client.reset(id, 0);
+        settle(&mut client, &mut server);
+        assert_eq!(read(&mut server, id), Err(ReadError::Reset(0)));
+    }
+}
+
+#[test]
 fn data_of_abandoned_streams_return_to_the_window() {
     let limits = Limits {
         connection_window: 1_000,
