@@ -59,7 +59,7 @@ pub struct Endpoint(Arc<Gate>);
 struct Gate {
     common: Arc<Common>,
     lanes: Arc<[Arc<Lane>]>,
-    client: Option<Arc<dyn ClientCrypto>>,
+    client: Option<Mutex<Arc<dyn ClientCrypto>>>,
     local: SocketAddr,
     connections_max: usize,
 }
@@ -202,7 +202,7 @@ impl Endpoint {
         Ok(Self(Arc::new(Gate {
             common,
             lanes,
-            client: config.client,
+            client: config.client.map(Mutex::new),
             local,
             connections_max: config.connections_max,
         })))
@@ -259,6 +259,14 @@ impl Endpoint {
         }
     }
 
+    /// Shows another certificate to servers, and trusts others, from the next connection on.
+    /// Nothing for an endpoint that only accepts.
+    pub fn set_client(&self, client: Arc<dyn ClientCrypto>) {
+        if let Some(present) = &self.0.client {
+            *present.lock().unwrap_or_else(PoisonError::into_inner) = client;
+        }
+    }
+
     /// Its address; the port is known here if 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.0.local
@@ -304,6 +312,7 @@ impl Endpoint {
     fn begin(&self, addr: SocketAddr, server_name: &str) -> Result<Connection, ConnectError> {
         let gate = &self.0;
         let client = gate.client.as_ref().ok_or(ConnectError::ServerOnly)?;
+        let client = Arc::clone(&client.lock().unwrap_or_else(PoisonError::into_inner));
         let no_chance = |error: BindError| ConnectError::NoChance(error.to_string());
         let (guuid, lane) = loop {
             let bytes = random::<16>().map_err(no_chance)?;
@@ -448,8 +457,9 @@ fn largest_datagram(config: &Config) -> usize {
 }
 
 /// The seed of one connection, which follows from that of no other.
-pub(crate) fn chance() -> Result<u64, BindError> {
-    random().map(u64::from_le_bytes)
+pub(crate) fn chance() -> Result<[u64; 2], BindError> {
+    let word = || random().map(u64::from_le_bytes);
+    Ok([word()?, word()?])
 }
 
 fn random<const N: usize>() -> Result<[u8; N], BindError> {

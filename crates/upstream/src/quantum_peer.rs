@@ -5,7 +5,8 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lifecycle::{Clock, Tasks};
@@ -69,10 +70,7 @@ impl Peers {
     ///
     /// If files or socket can't be had.
     pub fn bind(settings: Settings, tasks: &Tasks, clock: Clock) -> Result<Self, PeersError> {
-        let identity = settings
-            .identity
-            .map(|(chain, key)| IdentityFiles { chain, key });
-        let tls = ClientTls::load(&settings.ca, identity.as_ref())?;
+        let tls = client(&settings.ca, settings.identity)?;
         let mut config = EndpointConfig::new(settings.service)
             .with_client(tls)
             .with_transport(settings.transport);
@@ -89,6 +87,17 @@ impl Peers {
         };
         let tasks = tasks.clone();
         Ok(Self { endpoint, tasks })
+    }
+
+    /// Reads the files anew: authorities and identity of connections from now on. Those that
+    /// stand go on with what they agreed.
+    ///
+    /// # Errors
+    ///
+    /// If files are of no use; then all stays as it was.
+    pub fn renew(&self, ca: &Path, identity: Option<(PathBuf, PathBuf)>) -> Result<(), PeersError> {
+        self.endpoint.set_client(Arc::new(client(ca, identity)?));
+        Ok(())
     }
 
     /// A channel to a peer that must prove to be `server_name`; it connects with the first call.
@@ -122,4 +131,9 @@ impl Peers {
             tracing::debug!("quantum connections were still there at the end");
         }
     }
+}
+
+fn client(ca: &Path, identity: Option<(PathBuf, PathBuf)>) -> Result<ClientTls, PeersError> {
+    let identity = identity.map(|(chain, key)| IdentityFiles { chain, key });
+    Ok(ClientTls::load(ca, identity.as_ref())?)
 }

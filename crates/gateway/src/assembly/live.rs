@@ -56,7 +56,6 @@ pub(super) fn live(
     }
     let namespaces = Namespaces::new(&channel).map_err(|error| format!("channel.{error}"))?;
     let calls = calls(&config.rpc).map_err(|(key, problem)| format!("rpc.{key}: {problem}"))?;
-    let services = around.services.build(config)?;
     let signatures = relay::signatures(
         &config.relay.signatures,
         before.and_then(|before| before.signatures.as_deref()),
@@ -71,6 +70,9 @@ pub(super) fn live(
     let origins = config.access.allowed_origins.clone();
     let nets = |networks: &[Network]| networks.iter().map(|network| network.net()).collect();
     let limits = &config.limits;
+    let live_data = live_data(config, around)?;
+    // The last that may fail: it replaces what there was.
+    let services = around.services.build(config)?;
     Ok(Live {
         session: session::Settings {
             client: config.client.settings.clone(),
@@ -119,7 +121,7 @@ pub(super) fn live(
         verifier: Arc::new(verifier),
         proxy: http(config),
         relay: relay::live(config, signatures),
-        live_data: live_data(config, around)?,
+        live_data,
         flags: {
             let flags = around.flags.clone();
             Arc::new(move |name, user| flags.get(name, user))

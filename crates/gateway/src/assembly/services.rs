@@ -1,12 +1,13 @@
 //! gRPC services and the methods that are bound to them.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lifecycle::{Clock, Tasks};
 use router::services::{Binding, Form, MetadataKey, Services};
 use upstream::grpc::{MetadataMap, Service, Settings, Transport};
-use upstream::quantum_peer::{self, Peers, Snapshot};
+use upstream::quantum_peer::{self, Peers, PeersError, Snapshot};
 
 use super::chain;
 use crate::config::{
@@ -37,10 +38,17 @@ struct Kept {
 }
 
 /// Who we are to peers; each has a socket of its own.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 struct Identity {
     tls: PeerTls,
+    /// What the files were when they were read last.
     files: PeerFiles,
+}
+
+impl Identity {
+    fn pair(&self) -> (PathBuf, PathBuf) {
+        (self.tls.certificate.clone(), self.tls.key.clone())
+    }
 }
 
 impl Keeper {
@@ -165,7 +173,8 @@ impl Keeper {
             .collect()
     }
 
-    /// Those of an identity: known before, made for another service, or new.
+    /// Those of an identity: known before, made for another service, or new. If its files have
+    /// another content now, connections from now on are made with that.
     fn peers_of(
         &self,
         identity: Identity,
@@ -177,24 +186,30 @@ impl Keeper {
         let here = made
             .iter()
             .chain(known)
-            .find(|(other, _)| *other == identity);
+            .find(|(other, _)| other.tls == identity.tls);
+        let refuse = |error: PeersError| format!("quantum for {name:?}: {}", chain(&error));
         let peers = match here {
-            Some((_, peers)) => peers.clone(),
+            Some((before, peers)) => {
+                if before.files != identity.files {
+                    let renewed = peers.renew(&identity.tls.ca, Some(identity.pair()));
+                    renewed.map_err(refuse)?;
+                }
+                peers.clone()
+            }
             None => {
-                let tls = &identity.tls;
                 let event_log = &config.quantum.event_log;
                 let settings = quantum_peer::Settings {
                     service: name.to_owned(),
-                    ca: tls.ca.clone(),
-                    identity: Some((tls.certificate.clone(), tls.key.clone())),
+                    ca: identity.tls.ca.clone(),
+                    identity: Some(identity.pair()),
                     transport: transport(&config.quantum),
                     event_log: Some(event_log.clone()).filter(|it| !it.as_os_str().is_empty()),
                 };
                 let bound = Peers::bind(settings, &self.0.tasks, self.0.clock);
-                bound.map_err(|error| format!("quantum for {name:?}: {}", chain(&error)))?
+                bound.map_err(refuse)?
             }
         };
-        if !made.iter().any(|(other, _)| *other == identity) {
+        if !made.iter().any(|(other, _)| other.tls == identity.tls) {
             made.push((identity, peers.clone()));
         }
         Ok(peers)

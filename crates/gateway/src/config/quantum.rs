@@ -12,8 +12,9 @@ use super::error::ConfigError;
 use super::grpc::{PeerFiles, PeerTls};
 
 /// Quantum, the transport over UDP towards services (`quantum://…` in `grpc.services` and in
-/// routes). All keys but `tls` and `event_log` change while connections live. They may be
-/// written with `-` as well (`fec-ratio`).
+/// routes). All keys but `tls` and `event_log` change while connections live; new contents of the
+/// files of `tls` are taken up by new connections. Keys may be written with `-` as well
+/// (`fec-ratio`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quantum {

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,26 +26,33 @@ use upstream::quantum_peer::{Config, Peers, Settings as PeerSettings};
 
 use crate::grpc::{Fake, Shows, Stage, ask, ask_as, check, dead_address, routes, settings};
 
+/// An authority of its own, with both sides.
+fn identity() -> (TempDir, Identity) {
+    let folder = tempfile::tempdir().unwrap();
+    let wanted = Wanted {
+        server_names: vec!["localhost".to_owned()],
+        client_uri: "spiffe://test/gateway".to_owned(),
+        now: std::time::SystemTime::now(),
+        lifetime: Duration::from_secs(3_600),
+    };
+    let identity = Identity::generate(folder.path(), &wanted).unwrap();
+    (folder, identity)
+}
+
 struct Bench {
     fake: Fake,
     address: SocketAddr,
     peers: Peers,
     clock: Clock,
     tasks: Tasks,
+    identity: Identity,
     _folder: TempDir,
 }
 
 impl Bench {
     fn start() -> Self {
         let (tasks, clock) = (Tasks::new(), Clock::start());
-        let folder = tempfile::tempdir().unwrap();
-        let wanted = Wanted {
-            server_names: vec!["localhost".to_owned()],
-            client_uri: "spiffe://test/gateway".to_owned(),
-            now: std::time::SystemTime::now(),
-            lifetime: Duration::from_secs(3_600),
-        };
-        let identity = Identity::generate(folder.path(), &wanted).unwrap();
+        let (folder, identity) = identity();
         let clients = Clients::Certified {
             authorities: identity.authority.clone(),
         };
@@ -66,8 +74,8 @@ impl Bench {
         let peers = Peers::bind(
             PeerSettings {
                 service: "test".to_owned(),
-                ca: identity.authority,
-                identity: Some((identity.client.chain, identity.client.key)),
+                ca: identity.authority.clone(),
+                identity: Some((identity.client.chain.clone(), identity.client.key.clone())),
                 transport: Config::default(),
                 event_log: None,
             },
@@ -80,6 +88,7 @@ impl Bench {
             peers: peers.unwrap(),
             clock,
             tasks,
+            identity,
             _folder: folder,
         }
     }
@@ -153,6 +162,27 @@ async fn what_a_peer_refuses_for_now_is_tried_again_and_its_failures_are_not() {
     assert_eq!(bench.calls(), 2);
     let failure = ask(&service, "internal").await.unwrap_err();
     assert_eq!((failure.code, bench.calls()), (Code::Internal, 3));
+}
+
+#[tokio::test]
+async fn new_files_count_for_connections_from_then_on() {
+    let bench = Bench::start();
+    let standing = bench.service(&[bench.url()]);
+    ask(&standing, "a").await.unwrap();
+    let shown = |it: &Identity| Some((it.client.chain.clone(), it.client.key.clone()));
+    let (_folder, foreign) = identity();
+    let renew = |it: &Identity| bench.peers.renew(&it.authority, shown(it));
+    renew(&foreign).unwrap();
+    ask(&standing, "a").await.unwrap();
+    let fresh = bench.service(&[bench.url()]);
+    let failure = fresh.call(&check(), Bytes::new()).await.unwrap_err();
+    assert_eq!((failure.code, failure.said), (Code::Unavailable, None));
+
+    renew(&bench.identity).unwrap();
+    let nowhere = Path::new("/nowhere/authority.pem");
+    assert!(bench.peers.renew(nowhere, None).is_err());
+    let fresh = bench.service(&[bench.url()]);
+    ask(&fresh, "a").await.unwrap();
 }
 
 #[tokio::test]
