@@ -17,6 +17,7 @@
 //! Congestion window and pacing hold back what is in flight, never acknowledgements.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -64,8 +65,8 @@ pub struct Setup {
     pub start: u32,
     /// What the peer may present to show that we have forgotten the connection.
     pub reset_token: Option<[u8; 16]>,
-    /// A random number; everything that is drawn later derives from it.
-    pub chance: u64,
+    /// A secret drawn for this connection alone: tokens that prove a path follow from it.
+    pub chance: [u64; 2],
 }
 
 impl Setup {
@@ -257,7 +258,7 @@ impl Connection {
         initial: Keys,
     ) -> Self {
         let config = setup.config;
-        let mut chance = Chance(setup.chance);
+        let mut chance = Chance::new(setup.chance);
         let mtu = Mtu::new(now, config.max_datagram);
         let bbr = Bbr::new(now, settings(&config, mtu.current()), chance.next());
         let pacer = Pacer::new(now, bbr.pacing_rate(), u64::from(mtu.current()));
@@ -432,18 +433,26 @@ impl Connection {
 /// CLOSE is repeated no longer than this.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
 
-/// A sequence of numbers that derives from one (splitmix64): enough for tokens that only
-/// whoever is on the path can see anyway.
+/// Numbers that follow from a secret, and not from each other: a peer that is shown one of them,
+/// as the token of a path, learns nothing of the next (SipHash of a count, keyed by the secret).
 #[derive(Debug)]
-struct Chance(u64);
+struct Chance {
+    secret: [u64; 2],
+    count: u64,
+}
 
 impl Chance {
+    fn new(secret: [u64; 2]) -> Self {
+        Self { secret, count: 0 }
+    }
+
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.count += 1;
+        let mut hash = DefaultHasher::new();
+        for word in [self.secret[0], self.secret[1], self.count] {
+            hash.write_u64(word);
+        }
+        hash.finish()
     }
 }
 

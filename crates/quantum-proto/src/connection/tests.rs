@@ -71,7 +71,7 @@ fn guuid() -> Guuid {
 }
 
 fn chance(seed: u64) -> impl FnMut() -> f64 {
-    let mut chance = super::Chance(seed);
+    let mut chance = super::Chance::new([seed, 0]);
     move || (chance.next() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
@@ -83,7 +83,7 @@ impl Pair {
             config,
             start: u32::MAX - 20,
             reset_token: Some([9; 16]),
-            chance,
+            chance: [chance, 0],
         };
         let ours = setup(address(2), 1);
         let mut options = Vec::new();
