@@ -179,6 +179,7 @@ impl Pool {
         let shared = &self.shared;
         if origin.scheme == Scheme::Quantum {
             let trunks = shared.quantum.as_ref().ok_or(DialError::NoQuantum)?;
+            shared.start_sweep();
             return Box::pin(trunks.take(origin)).await;
         }
         let shelf = shared.shelf(origin);

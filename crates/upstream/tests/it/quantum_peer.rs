@@ -15,7 +15,7 @@ use lifecycle::{CancellationToken, Clock, Tasks};
 use policy::Policy;
 use quantum::identity::{Identity, Wanted};
 use quantum::tls::{Clients, ServerTls};
-use quantum::{Endpoint, EndpointConfig};
+use quantum::{Endpoint, EndpointConfig, Role};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use upstream::grpc::{Call, Code, Service, Settings, Target, Tls};
@@ -323,6 +323,38 @@ async fn a_private_address_is_not_connected_to_unless_the_route_allows_it() {
     let bare = Pool::new(PoolSettings::default(), bench.clock, bench.tasks.clone());
     let refused = bare.take(&bench.origin(true), false).await;
     assert!(matches!(refused, Err(DialError::NoQuantum)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_uses_is_not_kept() {
+    let bench = Bench::start();
+    let pool = bench.pool();
+    let mut origin = Origin::clone(&bench.origin(true));
+    origin.idle_timeout = Duration::from_millis(50);
+    let origin = Arc::new(origin);
+    let connections = || bench.peers.figures().of(Role::Client).connections;
+    drop(pool.take(&origin, false).await.unwrap());
+    assert_eq!(connections(), 1);
+    let gone = async {
+        let mut often = tokio::time::interval(Duration::from_millis(20));
+        while connections() > 0 {
+            often.tick().await;
+        }
+    };
+    let gone = tokio::time::timeout(Duration::from_secs(10), gone).await;
+    gone.expect("the connection ends");
+    pool.take(&origin, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn those_who_come_together_make_one_connection() {
+    let bench = Bench::start();
+    let (pool, origin) = (bench.pool(), bench.origin(true));
+    let taking = (0..50).map(|_| pool.take(&origin, false));
+    for taken in futures_util::future::join_all(taking).await {
+        taken.unwrap();
+    }
+    assert_eq!(bench.peers.figures().of(Role::Client).connections, 1);
 }
 
 #[tokio::test]

@@ -21,6 +21,9 @@ pub(super) async fn run(shared: Weak<Shared>, bell: Arc<Notify>, stopping: Cance
         let Some(shared) = shared.upgrade() else {
             return;
         };
+        if let Some(trunks) = shared.quantum.as_ref().filter(|_| is_thorough) {
+            trunks.sweep();
+        }
         let shelves = shared
             .shelves
             .read()
