@@ -270,7 +270,8 @@ impl Call<'_> {
         held.story.trace.put(&mut self.head.fields);
         held.route.inject(&mut self.head.fields, &held.story.caller);
         if held.route.is_grpc {
-            // Never the client's own: by it the service's log and ours are brought together.
+            // What the client says there is not believed: by the id of the trace the service's
+            // log and ours are brought together.
             let id = held.story.trace.guuid().to_string();
             let put = self.head.fields.set(GUUID_KEY, id.as_bytes());
             debug_assert!(put.is_ok(), "digits and dashes are a valid value");
@@ -510,8 +511,11 @@ impl Call<'_> {
             Failure::Exchange { error, .. } if error.is_unprocessed() => true,
             // Only with another upstream, or asking again is what overloads it.
             Failure::Overloaded(_) if self.held.route.endpoints.len() < 2 => false,
-            // It says that it has done nothing.
-            Failure::Overloaded(_) if self.held.route.is_grpc => true,
+            Failure::Overloaded(answered)
+                if self.held.route.is_grpc && grpc::asks_again(&answered.head.fields) =>
+            {
+                true
+            }
             // Of a model another one may be asked before it has spoken.
             Failure::Exchange { .. } | Failure::Phase(_) | Failure::Overloaded(_)
                 if self.held.route.endpoints.len() < 2 =>

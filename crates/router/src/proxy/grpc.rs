@@ -46,10 +46,13 @@ pub(super) fn is_content_type(value: &[u8]) -> bool {
     matches!(rest.first(), None | Some(b'+' | b';'))
 }
 
-/// The service of a call's path: `/package.Service/Method`.
+/// The service of a call's path: `/package.Service/Method`. A method whose name an upstream might
+/// take for something else (escaped slashes, dot segments) is none.
 pub(super) fn service_of(path: &str) -> Option<&str> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-    (!service.is_empty() && !method.is_empty() && !method.contains('/')).then_some(service)
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    let is_name = method.bytes().all(is_plain) && method.bytes().any(|byte| byte != b'.');
+    (!service.is_empty() && is_name).then_some(service)
 }
 
 /// How long the client waits for the whole call (`grpc-timeout`); one that can't be read is
@@ -78,9 +81,16 @@ pub(super) fn status(fields: &Fields) -> Option<u8> {
         .ok()
 }
 
-/// The upstream says that it takes no calls for now, and so has done nothing.
+/// The upstream says that it takes no calls for now. Whether it has begun with this one is not
+/// said by that: what stands before a service says it too when it loses the service.
 pub(super) fn is_overload(status: Option<u8>) -> bool {
     status == Some(Status::Unavailable as u8)
+}
+
+/// The upstream wishes to be asked again, and so has done nothing.
+pub(super) fn asks_again(fields: &Fields) -> bool {
+    let wish = fields.get_named("grpc-retry-pushback-ms");
+    wish.is_some_and(|it| !it.is_empty() && it.iter().all(u8::is_ascii_digit))
 }
 
 /// What a status says about the upstream: `DEADLINE_EXCEEDED` may be the client's own and says
@@ -227,7 +237,19 @@ mod tests {
     #[test]
     fn only_the_path_of_a_call_names_a_service() {
         assert_eq!(service_of("/a.B/C"), Some("a.B"));
-        for path in ["/a.B", "/a.B/", "//C", "/a/b/c", "a/b", ""] {
+        for path in [
+            "/a.B",
+            "/a.B/",
+            "//C",
+            "/a/b/c",
+            "a/b",
+            "",
+            "/a.B/..",
+            "/a.B/.",
+            "/a.B/..%2fc",
+            "/a.B/%2e%2e",
+            "/a.B/\\c",
+        ] {
             assert_eq!(service_of(path), None, "{path}");
         }
     }

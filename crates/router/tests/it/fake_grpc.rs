@@ -42,6 +42,12 @@ impl Health for Fake {
         self.calls.lock().unwrap().push(request.metadata().clone());
         match request.get_ref().service.as_str() {
             "unavailable" => Err(Status::unavailable("not now")),
+            "busy" => {
+                let mut busy = Status::unavailable("not now");
+                let soon = "1".parse().unwrap();
+                busy.metadata_mut().insert("grpc-retry-pushback-ms", soon);
+                Err(busy)
+            }
             "internal" => Err(Status::internal("it broke at line 7")),
             "not found" => Err(Status::not_found("no such thing")),
             "never" => {

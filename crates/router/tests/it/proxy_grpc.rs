@@ -265,12 +265,14 @@ async fn what_is_no_call_is_refused() {
 async fn what_an_endpoint_refuses_for_now_is_asked_of_the_other_one() {
     let ((first, one), (second, other)) = (fake().await, fake().await);
     let stage = Stage::new(&[one, other], json!({}));
-    let got = stage.call(CHECK, "unavailable").await;
+    let got = stage.call(CHECK, "busy").await;
     assert_eq!((got.http_status, got.status), (200, Some(14)));
     assert_eq!((first.count(), second.count()), (1, 1));
-    // Its own failures are nobody else's business.
+    // Who does not ask for it may have begun with the call; other failures are nobody else's
+    // business.
+    assert_eq!(stage.call(CHECK, "unavailable").await.status, Some(14));
     assert_eq!(stage.call(CHECK, "internal").await.status, Some(13));
-    assert_eq!(first.count() + second.count(), 3);
+    assert_eq!(first.count() + second.count(), 4);
 }
 
 #[tokio::test]

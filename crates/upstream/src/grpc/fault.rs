@@ -2,13 +2,17 @@
 //!
 //! | status | may be made again | health |
 //! |---|---|---|
-//! | the endpoint said `UNAVAILABLE` | yes: it did nothing | failure |
+//! | the endpoint said `UNAVAILABLE` and when to ask again | yes: it did nothing | failure |
+//! | the endpoint said `UNAVAILABLE` | if idempotent | failure |
 //! | the endpoint said `RESOURCE_EXHAUSTED` | yes: it did nothing | asks for less |
 //! | no connection, stream refused | yes: nothing left | failure |
 //! | connection lost, `DEADLINE_EXCEEDED`, `CANCELLED` by the endpoint | if idempotent | failure |
 //! | `INTERNAL`, `UNKNOWN`, `DATA_LOSS` | no | failure |
 //! | `UNIMPLEMENTED`, `ABORTED` | no | says nothing |
 //! | all others: the request's own fault | no | well |
+//!
+//! `UNAVAILABLE` alone is no promise: what stands between us and the service says it too when it
+//! loses the service after it has handed on the call.
 
 use std::error::Error;
 use std::time::Duration;
@@ -113,6 +117,7 @@ impl Classify for Fault {
             Self::NoEndpoint(_) | Self::NotSent(_) => Class::NotSent,
             Self::Lost(_) | Self::TimedOut => Class::Unknown,
             Self::Said { code, after, .. } => match code {
+                Code::Unavailable if after.is_none() => Class::Unknown,
                 Code::Unavailable | Code::ResourceExhausted => Class::Retryable { after: *after },
                 Code::DeadlineExceeded | Code::Cancelled => Class::Unknown,
                 Code::Internal | Code::Unknown | Code::DataLoss => Class::Final,
@@ -234,6 +239,11 @@ mod tests {
         let after = Some(Duration::from_millis(250));
         assert_eq!(fault.class(), Class::Retryable { after });
         assert_eq!(fault.verdict(), Verdict::Failure);
+        let fault = Fault::of(&Status::unavailable("lost it"));
+        assert_eq!(
+            (fault.class(), fault.verdict()),
+            (Class::Unknown, Verdict::Failure)
+        );
     }
 
     #[test]

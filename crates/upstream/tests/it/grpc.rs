@@ -50,6 +50,12 @@ impl Health for Fake {
         match asked.as_str() {
             "unavailable" => Err(Status::unavailable("not now")),
             "unavailable once" if call == 0 => Err(Status::unavailable("not now")),
+            "busy once" if call == 0 => {
+                let mut busy = Status::unavailable("not now");
+                let soon = "1".parse().unwrap();
+                busy.metadata_mut().insert("grpc-retry-pushback-ms", soon);
+                Err(busy)
+            }
             "internal" => Err(Status::internal("it broke at line 7")),
             "not found" => Err(Status::not_found("no such thing")),
             "metadata" => match request.metadata().get("x-guuid") {
@@ -291,14 +297,20 @@ async fn methods_that_are_not_there_or_stream_are_not_called() {
 async fn what_a_service_refuses_for_now_is_tried_again() {
     let stage = Stage::serve(Shows::V1).await;
     let service = service(&[stage.address]);
-    ask(&service, "unavailable once").await.unwrap();
+    ask(&service, "busy once").await.unwrap();
     assert_eq!(stage.calls(), 2);
     let failure = ask(&service, "unavailable").await.unwrap_err();
     assert_eq!(
         (failure.code, failure.said.as_deref()),
         (Code::Unavailable, Some("not now"))
     );
-    assert_eq!(stage.calls(), 5, "one try and two more");
+    assert_eq!(stage.calls(), 3, "it may have been carried out");
+    let call = Call {
+        idempotent: true,
+        ..check()
+    };
+    ask_as(&service, &call, "unavailable").await.unwrap_err();
+    assert_eq!(stage.calls(), 6, "one try and two more");
 }
 
 #[tokio::test]

@@ -158,7 +158,7 @@ async fn json_goes_in_and_comes_out() {
 async fn what_a_peer_refuses_for_now_is_tried_again_and_its_failures_are_not() {
     let bench = Bench::start();
     let service = bench.service(&[bench.url()]);
-    ask(&service, "unavailable once").await.unwrap();
+    ask(&service, "busy once").await.unwrap();
     assert_eq!(bench.calls(), 2);
     let failure = ask(&service, "internal").await.unwrap_err();
     assert_eq!((failure.code, bench.calls()), (Code::Internal, 3));
