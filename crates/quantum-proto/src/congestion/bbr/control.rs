@@ -18,9 +18,12 @@ impl Bbr {
     }
 
     pub(super) fn set_cwnd(&mut self, acked: u64) {
-        let target = self
-            .bdp(self.bw, self.cwnd_gain())
-            .saturating_add(self.aggregation.extra());
+        let mut extra = self.aggregation.extra();
+        if self.state == State::ProbeBw(Phase::Up) {
+            // Up fills the queue anyway, so nothing stalls; more would let it grow beyond 1.5 BDP.
+            extra = extra.min(self.bdp(self.bw, 0.25));
+        }
+        let target = self.bdp(self.bw, self.cwnd_gain()).saturating_add(extra);
         let target = self.with_budget(target);
         let grown = self.cwnd.saturating_add(acked);
         let initial = self.settings.mss * INITIAL_PACKETS;
