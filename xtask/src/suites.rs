@@ -15,6 +15,7 @@ use crate::schemathesis;
 /// Installs what is missing, builds the gateway, runs every test.
 pub(crate) fn run(report: &mut Report) {
     deps::install(report, false);
+    simulations(report);
     let built = build(report);
     if built {
         report.counted("Rust tests: unit, crate, end to end, docs", rust_tests);
@@ -26,6 +27,22 @@ pub(crate) fn run(report: &mut Report) {
         browser_step(report);
     }
     buf::languages(report);
+}
+
+/// Quantum in virtual time, and whether the simulation notices what it is there to notice.
+fn simulations(report: &mut Report) {
+    let held = report.step("Quantum in the simulator: 2,000 seeds", || {
+        run::run(&mut run::command(
+            "cargo run --release --package sim -- quantum --seeds 2000",
+        ))
+    });
+    if held {
+        report.step("mutations of Quantum that the simulator must catch", || {
+            run::run(&mut run::command(
+                "cargo run --release --package sim -- mutations",
+            ))
+        });
+    }
 }
 
 /// As [`run()`], the browser tests only.

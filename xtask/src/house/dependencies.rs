@@ -36,16 +36,16 @@ const DOORS: &[(&str, &[&str])] = &[
     ("redis", &["outbox"]),
     ("tokio_kcp", &["perf"]),
     ("tracing-subscriber", &["gateway"]),
-    ("clap", &["tidegate", "perf", "xtask"]),
+    ("clap", &["tidegate", "perf", "sim", "xtask"]),
     (
         "anyhow",
-        &["tidegate", "testkit", "e2e", "perf", "xtask", "fuzz"],
+        &["tidegate", "testkit", "e2e", "perf", "sim", "xtask", "fuzz"],
     ),
     ("tungstenite", &["testkit", "e2e", "perf", "fuzz"]),
 ];
 
 /// Tools and tests: they see what they need, nothing depends on them.
-const OUTSIDE: &[&str] = &["e2e", "fuzz", "perf", "xtask"];
+const OUTSIDE: &[&str] = &["e2e", "fuzz", "perf", "sim", "xtask"];
 
 /// The table of ARCHITECTURE.md and the manifests must say the same.
 pub(super) fn direction() -> anyhow::Result<()> {
