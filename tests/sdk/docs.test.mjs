@@ -104,6 +104,9 @@ for (const page of ['README.md', ...guides.map((name) => `docs/guide/${name}`)])
       const certificate = 'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2';
       const names = '-subj /CN=localhost -keyout key.pem -out certificate.pem';
       await output(gateway, 'openssl', `${certificate} ${names}`.split(' '));
+      if (all.some(({ kind, code }) => kind === 'yaml' && code.includes('keys/'))) {
+        await output(gateway, 'tidegate', ['quantum', 'keys', 'keys']);
+      }
       await gateway.start();
     });
     after(async () => {
