@@ -60,7 +60,7 @@ impl Connection {
         }
     }
 
-    /// Somebody says that the peer has forgotten us; true if the token is the peer's.
+    /// Somebody says that the peer has forgotten us, which is believed if the token is the peer's.
     pub fn handle_reset(&mut self, now: Time, token: [u8; 16]) {
         if self.peer_reset_token == Some(token) && self.phase == Phase::Open {
             self.end(now, Phase::Over, Closed::Reset);

@@ -52,6 +52,10 @@ enum At {
     Data,
 }
 
+/// Pieces without anything for the reader, one after the other, before other tasks of the thread
+/// get their turn: a peer can send a great many of them.
+const EMPTY_MAX: usize = 64;
+
 impl Reader {
     pub(super) fn new(recv: RecvStream) -> Self {
         Self {
@@ -62,7 +66,7 @@ impl Reader {
     }
 
     pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, Broken>> {
-        loop {
+        for _ in 0..EMPTY_MAX {
             if self.ended {
                 return Poll::Ready(Ok(Part::End));
             }
@@ -79,6 +83,8 @@ impl Reader {
                 }
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn take(&mut self, chunk: Chunk) -> Result<Option<Part>, Broken> {

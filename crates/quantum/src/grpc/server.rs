@@ -199,7 +199,7 @@ impl Server {
         let component = &*self.limits.component;
         let path = request.uri().path();
         let guuid = request.headers().get("x-guuid");
-        match guuid.and_then(|it| it.to_str().ok()) {
+        match guuid.and_then(|it| it.to_str().ok().filter(|it| is_guuid(it))) {
             Some(guuid) => tracing::info!(
                 target: "quantum::calls",
                 guuid,
@@ -215,6 +215,12 @@ impl Server {
             ),
         }
     }
+}
+
+/// The log takes ids, not whatever clients write there.
+fn is_guuid(text: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    text.len() == 36 && text.bytes().all(is_digit)
 }
 
 struct Answering {
