@@ -187,6 +187,7 @@ fn load(
         let relay = relay::settle(&mut config.relay, content, demo, &resolve);
         problems.extend(relay);
         problems.extend(proxy::settle(&mut config.proxy));
+        problems.extend(quantum::routes_without_identity(&config));
     }
     config.proxy.variables = Variables::new(environment, &withheld.borrow());
     match problems.is_empty() {

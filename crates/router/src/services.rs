@@ -170,6 +170,7 @@ impl Services {
                     method = &*binding.method,
                     status = i32::from(code),
                     took_us = took.as_micros() as u64,
+                    error = answer.as_ref().err().map(tracing::field::display),
                 );
             }
             answer.map_err(|failure| {

@@ -1,7 +1,7 @@
 //! `tidegate quantum`: for people who want to see whether Quantum works between two machines.
 
 use std::future::Future;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -11,10 +11,10 @@ use clap::{Args, Subcommand};
 use gateway::config::Config;
 use gateway::reload::Source;
 use lifecycle::{Clock, Tasks};
-use quantum::grpc::{Channel, Target};
-use quantum::identity::{Identity, Wanted};
+use quantum::grpc::{Channel, Target, TargetError};
+use quantum::identity::{Identity, IdentityError, Wanted};
 use quantum::tls::{ClientTls, IdentityFiles};
-use quantum::{Endpoint, EndpointConfig};
+use quantum::{Closed, ConnectError, Endpoint, EndpointConfig};
 
 mod bench;
 mod echo;
@@ -40,7 +40,7 @@ pub(crate) enum Quantum {
 #[derive(Debug, Args)]
 pub(crate) struct Peer {
     /// The server: host and UDP port
-    #[arg(value_name = "HOST:PORT")]
+    #[arg(value_name = "HOST:PORT", value_parser = address)]
     address: String,
     /// The name that its certificate must have; its host if left out
     #[arg(long, value_name = "NAME")]
@@ -56,7 +56,7 @@ pub(crate) struct Peer {
 
 #[derive(Debug, Args)]
 pub(crate) struct Keys {
-    /// Where the files are written; files that are there stay, and nothing is written then
+    /// Where the files are written; if one of them is there, nothing is written
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// A name or address of the server; may be given several times
@@ -75,7 +75,7 @@ pub(crate) fn run(command: Quantum, source: &Source) -> Result<()> {
     match command {
         Quantum::Ping(ping) => within(|tasks, clock| ping.run(source, tasks, clock)),
         Quantum::Bench(bench) => within(|tasks, clock| bench.run(source, tasks, clock)),
-        Quantum::Echo(echo) => within(|tasks, clock| echo.run(tasks, clock)),
+        Quantum::Echo(echo) => within(|tasks, clock| echo.run(source, tasks, clock)),
         Quantum::Keys(keys) => keys.run(),
     }
 }
@@ -105,8 +105,15 @@ impl Keys {
             lifetime: Duration::from_secs(u64::from(self.days) * 86_400),
         };
         let folder = self.folder.display();
-        let files = Identity::generate(&self.folder, &wanted)
-            .with_context(|| format!("no keys were made in {folder}"))?;
+        let files = match Identity::generate(&self.folder, &wanted) {
+            Err(IdentityError::Write { path, source }) if source.kind() == ALREADY => {
+                anyhow::bail!(
+                    "no keys were made: {} is there already, and is kept; name another folder",
+                    path.display()
+                );
+            }
+            made => made.with_context(|| format!("no keys were made in {folder}"))?,
+        };
         say(&format!(
             "authority    {}\nserver       {} and {}\nclient       {} and {}\n\
              \n\
@@ -159,13 +166,40 @@ impl Peer {
         anyhow::ensure!(
             is_set(&tls.ca),
             "there are no keys: give --keys DIR, made by `tidegate quantum keys`, or a \
-             configuration with quantum.tls"
+             configuration (-c FILE) with quantum.tls"
         );
         let identity = is_set(&tls.certificate).then_some(IdentityFiles {
             chain: tls.certificate,
             key: tls.key,
         });
         Ok((tls.ca, identity))
+    }
+}
+
+/// Host and port, as they are in a configuration or by themselves.
+fn address(text: &str) -> Result<String, &'static str> {
+    let address = text.strip_prefix("quantum://").unwrap_or(text);
+    let (host, port) = address.rsplit_once(':').ok_or(NO_ADDRESS)?;
+    let is_whole = !host.is_empty() && (!host.contains(':') || host.starts_with('['));
+    match port.parse::<u16>() {
+        Ok(1..) if is_whole => Ok(address.to_owned()),
+        _ => Err(NO_ADDRESS),
+    }
+}
+
+/// No connection was made. To nobody's answer is added what to look at.
+fn unreached(error: TargetError, address: &str) -> anyhow::Error {
+    let is_silent = matches!(
+        &error,
+        TargetError::Connect(ConnectError::Closed(Closed::HandshakeTimedOut { .. }))
+    );
+    let error = anyhow::Error::new(error).context(address.to_owned());
+    match is_silent {
+        true => anyhow::anyhow!(
+            "{error:#}\ndoes a server of Quantum listen at {address}, and is UDP let through both \
+             ways?"
+        ),
+        false => error,
     }
 }
 
@@ -176,14 +210,17 @@ fn shown(span: Duration) -> String {
 
 /// A reader that has seen enough (`| head`) is no failure.
 fn say(text: &str) -> Result<()> {
-    let mut out = std::io::stdout();
+    let mut out = io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("standard output can't be written to")
         }
         _ => Ok(()),
     }
 }
+
+const ALREADY: io::ErrorKind = io::ErrorKind::AlreadyExists;
+const NO_ADDRESS: &str = "expected host:port, such as localhost:9090 or [::1]:9090";
 
 /// How long connections may take to end.
 const GOODBYE: Duration = Duration::from_secs(1);

@@ -6,10 +6,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ReadFile;
 use super::document::{Node, Value};
 use super::error::ConfigError;
 use super::grpc::{PeerFiles, PeerTls};
+use super::{Config, ReadFile};
 
 /// Quantum, the transport over UDP towards services (`quantum://…` in `grpc.services` and in
 /// routes). All keys but `tls` and `event_log` change while connections live; new contents of the
@@ -109,6 +109,7 @@ pub(super) fn respell(root: &mut Node) -> Vec<ConfigError> {
     let Some(Value::Map(entries)) = section.map(|entry| &mut entry.node.value) else {
         return errors;
     };
+    let mut twice = Vec::new();
     for index in 0..entries.len() {
         let Some(entry) = entries.get(index) else {
             continue;
@@ -121,9 +122,14 @@ pub(super) fn respell(root: &mut Node) -> Vec<ConfigError> {
             let key = format!("quantum.{}", entry.key);
             let problem = format!("is quantum.{spelled} too; expected one of the two");
             errors.push(ConfigError::new(entry.key_place.clone(), key, problem));
+            // Told once: it is no unknown key as well.
+            twice.push(index);
         } else if let Some(entry) = entries.get_mut(index) {
             entry.key = spelled;
         }
+    }
+    for index in twice.into_iter().rev() {
+        entries.remove(index);
     }
     errors
 }
@@ -169,5 +175,32 @@ pub(super) fn settle(
     quantum.files = PeerFiles::read(&tls.named(&keys), read, refuse);
 }
 
+/// Routes of the file that lead over Quantum while there is no identity to show. Returns keys and
+/// what is wrong with them.
+pub(super) fn routes_without_identity(config: &Config) -> Vec<(String, String)> {
+    let records = config.proxy.file_routes.records();
+    // One that can't be read is missing there: that is told already, and places would be wrong.
+    if config.quantum.tls.is_mutual() || records.len() != config.proxy.routes.len() {
+        return Vec::new();
+    }
+    let is_quantum = |url: &str| {
+        let scheme = url.get(..SCHEME.len());
+        scheme.is_some_and(|it| it.eq_ignore_ascii_case(SCHEME))
+    };
+    let leads_there = records.iter().enumerate().filter(|(_, record)| {
+        let mut upstreams = record.upstreams.iter();
+        upstreams.any(|it| is_quantum(&it.url))
+    });
+    let problem = "needs ca, certificate and key in quantum.tls: both sides of Quantum show who \
+                   they are";
+    leads_there
+        .map(|(index, _)| {
+            let key = format!("proxy.routes[{index}].upstreams");
+            (key, problem.to_owned())
+        })
+        .collect()
+}
+
+const SCHEME: &str = "quantum://";
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(3_600);

@@ -12,7 +12,7 @@ use quantum::codes::close;
 use quantum::grpc::Channel;
 use tokio::sync::mpsc;
 
-use super::{Peer, echo, say, shown};
+use super::{Peer, echo, say, shown, unreached};
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
@@ -42,9 +42,10 @@ impl Bench {
         let address = self.peer.address.clone();
         let message = Bytes::from(vec![b'x'; usize::try_from(self.size)?]);
         let connected = channel.connected().await;
-        connected.with_context(|| address.clone())?;
+        connected.map_err(|error| unreached(error, &address))?;
         let first = echo::call(&channel, message.clone()).await;
-        let status = first.map_err(|error| anyhow::anyhow!("{address}: {}", error.status()))?;
+        let status =
+            first.map_err(|error| anyhow::anyhow!("{address}: {}", error.status().message()))?;
         anyhow::ensure!(
             status == Some(0),
             "{address} does not serve `tidegate quantum echo` (gRPC status {})",
@@ -146,7 +147,7 @@ async fn caller(
                 measured.failed += 1;
                 // Without a connection there is nothing to measure.
                 if measured.failed > FAILURES_MAX {
-                    anyhow::bail!("{}", error.status());
+                    anyhow::bail!("{}", error.status().message());
                 }
             }
         }

@@ -10,6 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use clap::Args;
+use gateway::config::Config;
+use gateway::logging::Logging;
+use gateway::reload::Source;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use lifecycle::{CancellationToken, Clock, Stops, Tasks};
@@ -38,7 +41,10 @@ pub(crate) struct Echo {
 }
 
 impl Echo {
-    pub(super) async fn run(self, tasks: Tasks, clock: Clock) -> Result<()> {
+    pub(super) async fn run(self, source: &Source, tasks: Tasks, clock: Clock) -> Result<()> {
+        let environment = source.environment.iter().cloned();
+        let loaded = Config::load(source.file.as_deref(), environment)?;
+        let _logging = Logging::start(&loaded.config.log)?;
         let mut stops = Stops::listen().context("signals can't be listened to")?;
         let files = Identity::in_folder(&self.keys);
         let clients = match self.anonymous {

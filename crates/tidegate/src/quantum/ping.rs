@@ -1,5 +1,6 @@
 //! A small call every second.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,7 +11,7 @@ use lifecycle::{Clock, Stops, Tasks};
 use quantum::Stats;
 use quantum::codes::close;
 
-use super::{Peer, echo, say, shown};
+use super::{Peer, echo, say, shown, unreached};
 
 #[derive(Debug, Args)]
 pub(crate) struct Ping {
@@ -33,13 +34,14 @@ impl Ping {
         let (endpoint, channel) = self.peer.channel(source, &tasks, clock)?;
         let address = &self.peer.address;
         let connection = tokio::select! {
-            connected = channel.connected() => connected.with_context(|| address.clone())?,
+            connected = channel.connected() => connected.map_err(|error| unreached(error, address))?,
             () = stops.next() => return Ok(()),
         };
         let stats = connection.stats();
+        let remote = connection.remote();
         say(&format!(
             "{address} is {}, handshake {}, connection {}\n",
-            connection.remote(),
+            SocketAddr::new(remote.ip().to_canonical(), remote.port()),
             shown(stats.handshake.unwrap_or_default()),
             connection.guuid(),
         ))?;

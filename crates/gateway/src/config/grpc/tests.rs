@@ -74,6 +74,15 @@ fn mistakes_are_told_with_their_key() {
 }
 
 #[test]
+fn a_route_over_quantum_needs_an_identity() {
+    refused(
+        "proxy: { routes: [ { path: /a, upstream: \"http://a:1\" }, \
+         { path: /b, upstreams: [ \"Quantum://b:1\" ] } ] }",
+        "proxy.routes[1].upstreams: needs ca, certificate and key in quantum.tls",
+    );
+}
+
+#[test]
 fn the_keys_of_quantum_may_have_hyphens() {
     let text = "quantum: { fec-ratio: 0.1, bbr-startup-gain: 2, max-cwnd: 100, fec_mode: block }";
     let config = Config::parse(text).unwrap().quantum;
@@ -83,6 +92,8 @@ fn the_keys_of_quantum_may_have_hyphens() {
         "quantum: { fec-ratio: 0.1, fec_ratio: 0.1 }",
         "quantum.fec-ratio",
     );
+    let twice = Config::parse("quantum: { fec-ratio: 0.1, fec_ratio: 0.1 }").unwrap_err();
+    assert!(!twice.to_string().contains("unknown key"), "{twice}");
     refused("quantum: { fec-ratio: 2 }", "quantum.fec_ratio");
     refused("quantum: { max-cwnd: 1 }", "quantum.max_cwnd");
     refused("quantum: { tls: { ca: a.pem } }", "quantum.tls");
