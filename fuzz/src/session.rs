@@ -307,7 +307,7 @@ fn answer(request: Request, number: u8, now: Now) -> Response {
         )),
         Request::Publish { .. } => Response::Published(refused.map_or(Ok(Published), Err)),
         Request::Call { data, .. } | Request::CallService { data, .. } => {
-            let refused = refused.map(|code| code.to_error());
+            let refused = refused.map(ErrorCode::to_error);
             Response::Called(refused.map_or(Ok(data.clone()), Err))
         }
         Request::History(_) => Response::History(refused.map_or(Ok(HistoryResult::default()), Err)),
