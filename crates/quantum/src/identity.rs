@@ -174,6 +174,8 @@ fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
     let mut file = options.open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()

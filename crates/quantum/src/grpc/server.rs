@@ -53,8 +53,8 @@ impl Default for Limits {
 ///
 /// Services find [`Caller`] among the extensions of a request. A call whose client has gone, or
 /// whose `grpc-timeout` is over, is dropped; one that panics ends by itself. Each call that has a
-/// request id in `x-guuid` is a line in the log at info, target `quantum::calls`, with `guuid`,
-/// `component` and `action`; others are at debug.
+/// request id (a UUID) in `x-guuid` is a line in the log at info, target `quantum::calls`, with
+/// `guuid`, `component` and `action`; others are at debug.
 pub async fn serve(
     endpoint: Endpoint,
     routes: Routes,
