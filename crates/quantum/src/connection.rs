@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use quantum_proto::Time;
 use quantum_proto::Guuid;
 use quantum_proto::codes::close;
 use quantum_proto::connection::Connection as Machine;
@@ -145,6 +146,11 @@ impl Connection {
     /// How it ended, if it has.
     pub fn close_reason(&self) -> Option<Closed> {
         self.0.0.lock().closed.clone()
+    }
+
+    /// The time by which its events are measured.
+    pub(crate) fn now(&self) -> Time {
+        self.0.0.lane.now()
     }
 
     /// Waits until everything written has been acknowledged, or the connection is over.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lifecycle::Tasks;
+use quantum_proto::Time;
 use tokio::sync::Notify;
 
 use super::{Target, TargetError};
@@ -28,6 +29,25 @@ struct State {
     now: Now,
     /// Attempts in a row that failed, or led to a connection that answered nothing.
     failures: u32,
+    /// When it was last looked at what has come from the server, and how many packets those
+    /// were.
+    heard: Option<(Time, u64)>,
+}
+
+impl State {
+    /// Not even an acknowledgement has come for [`SILENCE`], though something was sent: calls
+    /// are sent after this is asked, so each changes the count if anybody is there.
+    fn is_silent(&mut self, connection: &Connection) -> bool {
+        let now = connection.now();
+        if let Some((at, _)) = self.heard
+            && now.since(at) < SILENCE
+        {
+            return false;
+        }
+        let stats = connection.stats();
+        let known = self.heard.replace((now, stats.packets_received));
+        stats.inflight > 0 && known.is_some_and(|(_, count)| count == stats.packets_received)
+    }
 }
 
 enum Now {
@@ -39,6 +59,8 @@ enum Now {
     Failed(TargetError),
 }
 
+/// Calls do not go on with a connection on which nothing has come for so long.
+const SILENCE: Duration = Duration::from_secs(1);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LAST: Duration = Duration::from_secs(5);
 
@@ -51,6 +73,7 @@ impl Connecting {
             state: Mutex::new(State {
                 now: Now::Idle,
                 failures: 0,
+                heard: None,
             }),
             changed: Notify::new(),
             is_proven: AtomicBool::new(false),
@@ -67,8 +90,14 @@ impl Connecting {
             {
                 let mut state = self.state();
                 if let Now::Ready(connection) = &state.now {
+                    let connection = connection.clone();
                     match connection.close_reason() {
-                        None => return Ok(connection.clone()),
+                        None if !state.is_silent(&connection) => return Ok(connection),
+                        // The server may have started anew, and nobody says so over UDP.
+                        None => {
+                            self.not_reached(&Closed::Silent { waited: SILENCE });
+                            state.now = Now::Idle;
+                        }
                         Some(closed) => self.lost(&mut state, closed),
                     }
                 }
@@ -138,6 +167,7 @@ impl Connecting {
             match outcome {
                 Ok(connection) => {
                     self.is_proven.store(false, Ordering::Relaxed);
+                    state.heard = None;
                     state.now = Now::Ready(connection);
                     0
                 }

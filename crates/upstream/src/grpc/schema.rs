@@ -147,7 +147,12 @@ impl Schema {
         if let Some(found) = self.look(service, path, false) {
             return found;
         }
-        let asked = tokio::time::timeout(ASK_WITHIN, ask(channels, service)).await;
+        // What was known before is better than a call that waits.
+        let within = match self.look(service, path, true) {
+            Some(_) => ASK_AGAIN_WITHIN,
+            None => ASK_WITHIN,
+        };
+        let asked = tokio::time::timeout(within, ask(channels, service)).await;
         let answer = asked.unwrap_or_else(|_elapsed| {
             Err(SchemaError::Reflection("no answer in time".to_owned()))
         });
@@ -295,6 +300,9 @@ fn service_of(path: &str) -> Result<&str, SchemaError> {
 
 /// How long a service may take to say what it consists of.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long it may take if an older answer is known.
+const ASK_AGAIN_WITHIN: Duration = Duration::from_millis(250);
 
 /// Endpoints that are asked.
 const ASKED_MAX: usize = 3;

@@ -19,6 +19,7 @@ use http1::{
     strip_trailers,
 };
 use quantum::grpc::CallError;
+use tonic::Code;
 use tonic::body::Body;
 use tower_service::Service as _;
 
@@ -90,6 +91,11 @@ impl QuantumExchange {
             };
             return match calling.as_mut().poll(cx) {
                 Poll::Ready(Ok(response)) => Poll::Ready(Ok(self.answered(response))),
+                // The deadline is the client's: it is told as by any service that keeps it.
+                Poll::Ready(Err(error)) if error.status().code() == Code::DeadlineExceeded => {
+                    let response = error.status().clone().into_http();
+                    Poll::Ready(Ok(self.answered(response)))
+                }
                 Poll::Ready(Err(error)) => {
                     self.state = State::Over;
                     Poll::Ready(Err(failed(&error)))
@@ -116,6 +122,13 @@ impl QuantumExchange {
                 Poll::Pending => return poll_gone(sent, cx, inflow),
             };
             match frame.transpose() {
+                Err(status) if status.code() == Code::DeadlineExceeded => {
+                    self.finish();
+                    let trailers = status.into_http::<()>().into_parts().0.headers;
+                    let mut fields = Fields::from_header_map(&trailers);
+                    strip_trailers(&mut fields);
+                    return Poll::Ready(Ok(Chunk::End(Some(Box::new(fields)))));
+                }
                 Err(status) => {
                     self.state = State::Over;
                     let reason = status.message().to_owned();
