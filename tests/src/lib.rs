@@ -10,6 +10,7 @@
 )]
 
 pub mod config;
+pub mod desk;
 pub mod drain;
 pub mod kill;
 pub mod live_client;

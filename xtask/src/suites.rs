@@ -119,6 +119,9 @@ fn test_result(line: &str) -> Counts {
 
 fn sdk_suite() -> anyhow::Result<Counts> {
     let gateway = gateway()?;
+    run::run(&mut run::command(
+        "cargo build --package e2e --example desk",
+    ))?;
     node("tests/sdk", |node| {
         node.env("TIDEGATE_BIN", gateway);
     })

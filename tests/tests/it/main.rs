@@ -17,6 +17,7 @@ mod proxy_evil;
 mod proxy_http2;
 mod proxy_kills;
 mod proxy_reload;
+mod quantum;
 mod relay_backlog;
 mod relay_doors;
 mod reload;
