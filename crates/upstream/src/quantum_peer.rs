@@ -25,6 +25,8 @@ pub struct Settings {
     pub ca: PathBuf,
     /// Files with our certificate and its key; `None` shows none, which few servers take.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name that peers must prove to have, where nothing else is said; `None` is the host.
+    pub server_name: Option<String>,
     /// Of the transport.
     pub transport: Config,
     /// File to which events are written.
@@ -59,6 +61,7 @@ impl fmt::Debug for Peer {
 #[derive(Debug, Clone)]
 pub struct Peers {
     endpoint: Endpoint,
+    server_name: Option<String>,
     tasks: Tasks,
 }
 
@@ -85,8 +88,11 @@ impl Peers {
                 Endpoint::bind(v4, config, tasks, clock)?
             }
         };
-        let tasks = tasks.clone();
-        Ok(Self { endpoint, tasks })
+        Ok(Self {
+            endpoint,
+            server_name: settings.server_name,
+            tasks: tasks.clone(),
+        })
     }
 
     /// Reads the files anew: authorities and identity of connections from now on. Those that
@@ -100,11 +106,13 @@ impl Peers {
         Ok(())
     }
 
-    /// A channel to a peer that must prove to be `server_name`; it connects with the first call.
-    pub(crate) fn channel(&self, address: String, server_name: String) -> Peer {
+    /// A channel to a peer that must prove to be `server_name`, or else what the settings say, or
+    /// else `host`; it connects with the first call.
+    pub(crate) fn channel(&self, address: String, server_name: Option<&str>, host: &str) -> Peer {
+        let server_name = server_name.or(self.server_name.as_deref()).unwrap_or(host);
         let target = Target {
             address,
-            server_name,
+            server_name: server_name.to_owned(),
         };
         let channel = Channel::new(self.endpoint.clone(), target, self.tasks.clone());
         Peer(channel)

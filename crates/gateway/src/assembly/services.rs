@@ -202,6 +202,7 @@ impl Keeper {
                     service: name.to_owned(),
                     ca: identity.tls.ca.clone(),
                     identity: Some(identity.pair()),
+                    server_name: Some(identity.tls.server_name.clone()).filter(|it| !it.is_empty()),
                     transport: transport(&config.quantum),
                     event_log: Some(event_log.clone()).filter(|it| !it.as_os_str().is_empty()),
                 };

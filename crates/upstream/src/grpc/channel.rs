@@ -56,11 +56,9 @@ impl Channel {
             Transport::Tcp | Transport::Tls => tcp(target, tls, connect_within),
             Transport::Quantum => {
                 let peers = peers.ok_or(ChannelError::NoQuantum)?;
-                let name = tls
-                    .server_name
-                    .clone()
-                    .unwrap_or_else(|| target.host.clone());
-                Ok(Self(Kind::Quantum(peers.channel(target.authority(), name))))
+                let name = tls.server_name.as_deref();
+                let peer = peers.channel(target.authority(), name, &target.host);
+                Ok(Self(Kind::Quantum(peer)))
             }
         }
     }

@@ -76,6 +76,7 @@ impl Bench {
                 service: "test".to_owned(),
                 ca: identity.authority.clone(),
                 identity: Some((identity.client.chain.clone(), identity.client.key.clone())),
+                server_name: Some("localhost".to_owned()),
                 transport: Config::default(),
                 event_log: None,
             },
@@ -100,10 +101,7 @@ impl Bench {
                 .iter()
                 .map(|it| Target::parse(it).unwrap())
                 .collect(),
-            tls: Tls {
-                server_name: Some("localhost".to_owned()),
-                ..Tls::default()
-            },
+            tls: Tls::default(),
             policy: Policy::new(settings()).unwrap(),
             breaker: None,
             descriptors: None,
@@ -137,7 +135,7 @@ impl Bench {
             allow_private,
             tls: TlsTerms {
                 roots: None,
-                server_name: Some("localhost".to_owned()),
+                server_name: None,
             },
             dial_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),

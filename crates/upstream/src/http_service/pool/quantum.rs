@@ -105,8 +105,8 @@ impl Trunks {
     async fn connect(&self, origin: &Arc<Origin>, known: &Known) -> Result<Peer, DialError> {
         let addresses = known.names.resolve(origin, self.clock).await?;
         let channels = known.channels(&addresses, |address| {
-            let name = origin.tls.server_name.as_ref().unwrap_or(&origin.host);
-            self.peers.channel(address.to_string(), name.clone())
+            let name = origin.tls.server_name.as_deref();
+            self.peers.channel(address.to_string(), name, &origin.host)
         });
         let attempts = channels.into_iter().map(|(address, channel)| async move {
             match channel.0.connected().await {
