@@ -35,8 +35,9 @@ struct State {
 }
 
 impl State {
-    /// Not even an acknowledgement has come for [`SILENCE`], though something was sent: calls
-    /// are sent after this is asked, so each changes the count if anybody is there.
+    /// Not even an acknowledgement has come for [`SILENCE`], and for some round trips where those
+    /// are long, though something was sent: calls are sent after this is asked, so each changes
+    /// the count if anybody is there.
     fn is_silent(&mut self, connection: &Connection) -> bool {
         let now = connection.now();
         if let Some((at, _)) = self.heard
@@ -45,6 +46,11 @@ impl State {
             return false;
         }
         let stats = connection.stats();
+        if let Some((at, _)) = self.heard
+            && now.since(at) < ROUND_TRIPS * stats.rtt
+        {
+            return false;
+        }
         let known = self.heard.replace((now, stats.packets_received));
         stats.inflight > 0 && known.is_some_and(|(_, count)| count == stats.packets_received)
     }
@@ -61,6 +67,7 @@ enum Now {
 
 /// Calls do not go on with a connection on which nothing has come for so long.
 const SILENCE: Duration = Duration::from_secs(1);
+const ROUND_TRIPS: u32 = 4;
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LAST: Duration = Duration::from_secs(5);
 
