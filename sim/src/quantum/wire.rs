@@ -246,6 +246,12 @@ impl Wire {
         self.ways[from as usize].packet_window
     }
 
+    /// Bytes that `from` may still send in all.
+    pub(super) fn room(&self, from: Role) -> u64 {
+        let way = &self.ways[from as usize];
+        way.connection_limit - way.total
+    }
+
     /// How many streams `from` has opened.
     pub(super) fn opened(&self, from: Role) -> u32 {
         self.ways[from as usize].opened
