@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use quantum_proto::Time;
 use quantum_proto::Guuid;
+use quantum_proto::Time;
 use quantum_proto::codes::close;
 use quantum_proto::connection::Connection as Machine;
 use quantum_proto::connection::{Closed, Event, Stats};
