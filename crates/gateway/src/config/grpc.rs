@@ -13,7 +13,7 @@ mod policies;
 
 pub use policies::{CallBreaker, CallConcurrency, CallPolicy, CallRate, CallRetries};
 
-use super::ReadFile;
+use super::{ReadFile, validate};
 
 /// gRPC services that the gateway calls.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -156,6 +156,20 @@ impl PeerTls {
         }
     }
 
+    /// Tells if certificate and key do not fit; for files that could be read.
+    pub(super) fn check_files(
+        &self,
+        path: &str,
+        files: &PeerFiles,
+        refuse: &mut dyn FnMut(&str, String),
+    ) {
+        let certificate = files.get(&self.certificate);
+        if let Some((certificate, key)) = certificate.zip(files.get(&self.key)) {
+            let certificate = (self.certificate.as_path(), certificate.as_slice());
+            validate::check_pair(path, certificate, (&self.key, key), refuse);
+        }
+    }
+
     /// Authorities, certificate and key are all there, as Quantum wants them.
     pub fn is_mutual(&self) -> bool {
         [&self.ca, &self.certificate, &self.key]
@@ -216,6 +230,7 @@ pub(super) fn settle(
         let mut named = service.tls.named(&keys).to_vec();
         named.push((&descriptors_key, &service.descriptors));
         service.files = PeerFiles::read(&named, read, refuse);
+        service.tls.check_files(&key("tls"), &service.files, refuse);
         if let Some(content) = service.files.get(&service.descriptors)
             && let Err(error) = Descriptors::read(content)
         {

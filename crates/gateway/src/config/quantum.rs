@@ -173,6 +173,7 @@ pub(super) fn settle(
     }
     let keys = PeerTls::keys("quantum.tls");
     quantum.files = PeerFiles::read(&tls.named(&keys), read, refuse);
+    tls.check_files("quantum.tls", &quantum.files, refuse);
 }
 
 /// Routes of the file that lead over Quantum while there is no identity to show. Returns keys and

@@ -89,31 +89,41 @@ fn check_tls(key: &str, tls: &Tls, read: ReadFile<'_>, refuse: Refuse<'_>) {
     };
     let certificate = content("certificate", &tls.certificate);
     let private_key = content("key", &tls.key);
-    let (Some(certificate), Some(private_key)) = (certificate, private_key) else {
-        return;
-    };
-    let chain = CertificateDer::pem_slice_iter(&certificate).collect::<Result<Vec<_>, _>>();
+    if let (Some(certificate), Some(private_key)) = (certificate, private_key) {
+        let certificate = (tls.certificate.as_path(), certificate.as_slice());
+        check_pair(key, certificate, (&tls.key, &private_key), refuse);
+    }
+}
+
+/// Two files with their contents, of which `key` has `certificate` and `key`: do they fit?
+pub(super) fn check_pair(
+    key: &str,
+    (certificate_file, certificate): (&Path, &[u8]),
+    (key_file, private_key): (&Path, &[u8]),
+    refuse: Refuse<'_>,
+) {
+    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
     let chain = match chain {
         Ok(chain) if !chain.is_empty() => chain,
         Ok(_) => {
-            let problem = format!("{:?} has no certificate in PEM", tls.certificate);
+            let problem = format!("{certificate_file:?} has no certificate in PEM");
             return refuse(&format!("{key}.certificate"), problem);
         }
         Err(error) => {
-            let problem = format!("{:?} is not PEM: {error}", tls.certificate);
+            let problem = format!("{certificate_file:?} is not PEM: {error}");
             return refuse(&format!("{key}.certificate"), problem);
         }
     };
-    let private_key = match PrivateKeyDer::from_pem_slice(&private_key) {
+    let private_key = match PrivateKeyDer::from_pem_slice(private_key) {
         Ok(private_key) => private_key,
         Err(error) => {
-            let problem = format!("{:?} has no private key in PEM: {error}", tls.key);
+            let problem = format!("{key_file:?} has no private key in PEM: {error}");
             return refuse(&format!("{key}.key"), problem);
         }
     };
     let provider = aws_lc_rs::default_provider();
     if let Err(error) = CertifiedKey::from_der(chain, private_key, &provider) {
-        let problem = format!("{:?} does not go with the certificate: {error}", tls.key);
+        let problem = format!("{key_file:?} does not go with the certificate: {error}");
         refuse(&format!("{key}.key"), problem);
     }
 }

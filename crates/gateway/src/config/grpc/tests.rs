@@ -1,3 +1,6 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use crate::config::Config;
 
 #[track_caller]
@@ -71,6 +74,26 @@ fn mistakes_are_told_with_their_key() {
     let ping =
         format!("{ECHO}\nrpc: {{ grpc: [ {{ method: ping, service: echo, call: a.B/C }} ] }}");
     refused(&ping, "rpc.grpc[0].method");
+}
+
+#[test]
+fn a_key_of_another_certificate_is_told_before_anything_is_called() {
+    let made = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let (ours, other) = (made("a"), made("b"));
+    let load = |key: &rcgen::KeyPair| {
+        let tls = "{ ca: c.pem, certificate: c.pem, key: k.pem }";
+        let text = format!("quantum: {{ tls: {tls} }}");
+        let read = |asked: &Path| match asked.to_str() {
+            Some("c.pem") => Ok(ours.cert.pem().into_bytes()),
+            Some("k.pem") => Ok(key.serialize_pem().into_bytes()),
+            _ => Ok(text.clone().into_bytes()),
+        };
+        let file = Path::new("tidegate.yaml");
+        crate::config::load(Some(file), &BTreeMap::new(), &read)
+    };
+    load(&ours.signing_key).unwrap();
+    let refused = load(&other.signing_key).unwrap_err().to_string();
+    assert!(refused.contains("quantum.tls.key: "), "{refused}");
 }
 
 #[test]
