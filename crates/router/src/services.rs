@@ -170,13 +170,10 @@ impl Services {
                     method = &*binding.method,
                     status = i32::from(code),
                     took_us = took.as_micros() as u64,
-                    error = answer.as_ref().err().map(tracing::field::display),
+                    error = answer.as_ref().err().filter(|it| is_ours(it)).map(tracing::field::display),
                 );
             }
-            answer.map_err(|failure| {
-                debug!(%guuid, method = &*binding.method, error = %failure, "service call failed");
-                error_of(&failure, binding.pass_messages)
-            })
+            answer.map_err(|failure| error_of(&failure, binding.pass_messages))
         }))
     }
 
@@ -267,6 +264,11 @@ fn unwrapped(data: Bytes, encoding: Encoding) -> Result<Bytes, message::Error> {
     bytes.map(Bytes::from).ok_or_else(|| {
         ErrorCode::BadRequest.with("this method takes Protobuf, in JSON as {\"base64\":\"…\"}")
     })
+}
+
+/// A failure for operators. One that quotes the client's data is for the client alone.
+fn is_ours(failure: &JsonFailure) -> bool {
+    !matches!(failure, JsonFailure::Schema(SchemaError::Request(_)))
 }
 
 fn code_of(failure: &JsonFailure) -> Code {

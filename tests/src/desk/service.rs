@@ -29,7 +29,7 @@ pub mod orders {
     /// Details of a refusal.
     pub const DETAILS: &[u8] = b"\x08\x09 details\0";
     /// What clients should not hear unless they may.
-    pub const INSIDE: &str = "canary of the inside";
+    pub const INSIDE: &str = "the desk is out of order";
     /// The action that is logged when nobody waits for an answer any more.
     pub const LET_GO: &str = "let_go";
     /// The action that is logged when a talk ends. hyper takes a cancellation within the

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,8 +26,48 @@ pub struct Channel(Kind);
 
 #[derive(Debug, Clone)]
 enum Kind {
-    Tcp(tonic::transport::Channel),
+    Tcp(tonic::transport::Channel, Arc<Reach>),
     Quantum(Peer),
+}
+
+/// Whether an endpoint is reached, as far as the log knows.
+#[derive(Debug)]
+struct Reach {
+    endpoint: String,
+    /// It was said that it is not: once, until it is again.
+    is_told: AtomicBool,
+}
+
+impl Reach {
+    fn of(target: &Target) -> Arc<Self> {
+        Arc::new(Self {
+            endpoint: target.to_string(),
+            is_told: AtomicBool::new(false),
+        })
+    }
+
+    fn answered(&self) {
+        if self.is_told.load(Ordering::Relaxed) && self.is_told.swap(false, Ordering::Relaxed) {
+            tracing::info!(endpoint = self.endpoint, "endpoint is reached again");
+        }
+    }
+
+    /// Says why it is not reached. Clients that cause this again and again fill no log.
+    fn failed(&self, error: &(dyn Error + 'static)) {
+        let mut cause = Some(error);
+        while let Some(error) = cause.filter(|error| !error.is::<tonic::ConnectError>()) {
+            cause = error.source();
+        }
+        if cause.is_none() {
+            return;
+        }
+        let (endpoint, error) = (&*self.endpoint, chain(error));
+        if self.is_told.swap(true, Ordering::Relaxed) {
+            tracing::debug!(endpoint, error, "endpoint is not reached");
+        } else {
+            tracing::warn!(endpoint, error, "endpoint is not reached");
+        }
+    }
 }
 
 /// A channel can't be made of what was configured.
@@ -93,7 +134,10 @@ fn tcp(target: &Target, tls: &Tls, connect_within: Duration) -> Result<Channel, 
             .tls_config(config.domain_name(name))
             .map_err(refused)?;
     }
-    Ok(Channel(Kind::Tcp(endpoint.connect_lazy())))
+    Ok(Channel(Kind::Tcp(
+        endpoint.connect_lazy(),
+        Reach::of(target),
+    )))
 }
 
 /// What a channel's call comes to.
@@ -107,16 +151,23 @@ impl GrpcService<Body> for Channel {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         match &mut self.0 {
-            Kind::Tcp(channel) => GrpcService::poll_ready(channel, cx).map_err(Into::into),
+            Kind::Tcp(channel, _) => GrpcService::poll_ready(channel, cx).map_err(Into::into),
             Kind::Quantum(peer) => GrpcService::poll_ready(&mut peer.0, cx).map_err(Into::into),
         }
     }
 
     fn call(&mut self, request: Request<Body>) -> Calling {
         match &mut self.0 {
-            Kind::Tcp(channel) => {
-                let calling = GrpcService::call(channel, request);
-                Box::pin(async move { calling.await.map_err(Into::into) })
+            Kind::Tcp(channel, reach) => {
+                let (calling, reach) = (GrpcService::call(channel, request), Arc::clone(reach));
+                Box::pin(async move {
+                    let answered = calling.await;
+                    match &answered {
+                        Ok(_) => reach.answered(),
+                        Err(error) => reach.failed(error),
+                    }
+                    answered.map_err(Into::into)
+                })
             }
             Kind::Quantum(peer) => {
                 let calling = GrpcService::call(&mut peer.0, request);
