@@ -7,7 +7,7 @@ use super::{Connection, Phase, Transmit};
 use crate::Time;
 use crate::codes::close;
 use crate::frame;
-use crate::packet::Flags;
+use crate::packet::{Flags, HEADER_LEN, TRAILER_LEN};
 use crate::recovery::Content;
 
 mod content;
@@ -40,6 +40,8 @@ pub(super) enum Blocked {
 pub(super) const PAYLOAD_MAX: usize = 1_400;
 /// Acknowledgements take no more of a packet with data.
 const ACK_ROOM: usize = 160;
+/// How far from full a datagram may be that others of its size follow, in bytes.
+const NEARLY: usize = 64;
 /// One send of several segments stays below what the kernel takes.
 const BATCH_MAX: usize = 60_000;
 
@@ -54,7 +56,8 @@ impl Connection {
     ) -> Option<Transmit> {
         let start = out.len();
         let to = self.path.remote;
-        self.datagram(now, usize::from(self.mtu.current()), true, out)?;
+        let largest = usize::from(self.mtu.current());
+        self.datagram(now, largest, out)?;
         let first = out.len() - start;
         let mut transmit = Transmit {
             to,
@@ -62,16 +65,18 @@ impl Connection {
             segment: None,
             ecn: self.phase == Phase::Open,
         };
-        // Only datagrams of the full size are followed by others of it.
-        if first != usize::from(self.mtu.current()) || self.path.remote != to {
+        // Only a datagram that is about full is followed by others of its size.
+        let full = largest.min(HEADER_LEN + PAYLOAD_MAX + TRAILER_LEN);
+        if !(full - NEARLY..=largest).contains(&first) || self.path.remote != to {
             return Some(transmit);
         }
         let most = max_segments.min(BATCH_MAX / first);
         for _ in 1..most {
             let before = out.len();
-            if self.datagram(now, first, false, out).is_none() {
+            if self.next_of_batch(now, first, out).is_none() {
                 break;
             }
+            self.on_datagram_sent(out.len() - before);
             transmit.segment = Some(first);
             if out.len() - before < first {
                 break;
@@ -81,15 +86,15 @@ impl Connection {
         Some(transmit)
     }
 
-    /// One datagram of at most `limit` bytes; if it is the `first` of a batch, of any kind.
-    fn datagram(&mut self, now: Time, limit: usize, first: bool, out: &mut BytesMut) -> Option<()> {
+    /// One datagram of whatever kind, of at most `limit` bytes unless it finds out more.
+    fn datagram(&mut self, now: Time, limit: usize, out: &mut BytesMut) -> Option<()> {
         self.blocked = Blocked::No;
         if self.phase == Phase::Over {
             return None;
         }
         let start = out.len();
         if !self.path.allows(limit.max(usize::from(BASE_DATAGRAM))) {
-            if first && self.challenge_datagram(now, out).is_some() {
+            if self.challenge_datagram(now, out).is_some() {
                 self.on_datagram_sent(out.len() - start);
                 return Some(());
             }
@@ -101,9 +106,8 @@ impl Connection {
             Phase::Closing => self.closing_datagram(now, out)?,
             Phase::Shaking => self.handshake_datagram(now, out)?,
             Phase::Open | Phase::Over => {
-                let shaken = first.then(|| self.handshake_datagram(now, out)).flatten();
-                if shaken.is_none() {
-                    self.application_datagram(now, limit, first, out)?;
+                if self.handshake_datagram(now, out).is_none() {
+                    self.application_datagram(now, limit, out)?;
                 }
             }
         }
@@ -132,15 +136,31 @@ impl Connection {
         Some(())
     }
 
-    fn application_datagram(
-        &mut self,
-        now: Time,
-        limit: usize,
-        first: bool,
-        out: &mut BytesMut,
-    ) -> Option<()> {
+    /// What follows a datagram of `size` bytes: data as well, as long as nothing is more urgent.
+    fn next_of_batch(&mut self, now: Time, size: usize, out: &mut BytesMut) -> Option<()> {
+        let wishes = &self.wishes;
+        let is_urgent = wishes.done || wishes.ping || wishes.probes > 0;
+        let repair_due = self.encoder.timeout().is_some_and(|at| at <= now);
+        if self.phase != Phase::Open || is_urgent || repair_due || !self.path.allows(size) {
+            return None;
+        }
         self.keep_keys(now)?;
-        if first && self.control_datagram(now, limit, out).is_some() {
+        if !self.may_send(now, size) {
+            return None;
+        }
+        if let Some(lost) = self.sources.first_lost() {
+            let (part, _) = self.sources.part(lost)?;
+            // What does not fit goes in a datagram of its own, not in pieces.
+            return (HEADER_LEN + part.len() + TRAILER_LEN <= size)
+                .then(|| self.lost_datagram(now, size, out))
+                .flatten();
+        }
+        self.data_datagram(now, size, out)
+    }
+
+    fn application_datagram(&mut self, now: Time, limit: usize, out: &mut BytesMut) -> Option<()> {
+        self.keep_keys(now)?;
+        if self.control_datagram(now, limit, out).is_some() {
             return Some(());
         }
         if self.wishes.probes > 0 {
@@ -154,12 +174,12 @@ impl Connection {
             if sent.is_some() {
                 return sent;
             }
-            if first && let Some(size) = self.probe_size(now) {
+            if let Some(size) = self.probe_size(now) {
                 return self.mtu_datagram(now, size, out);
             }
             self.on_nothing_to_send();
         }
-        if first && self.received.ack_at().is_some_and(|at| at <= now) {
+        if self.received.ack_at().is_some_and(|at| at <= now) {
             let draft = self.begin(now, limit, frame::FRAME_HEAD, true, out);
             let pings = self.received.wants_ping() && self.has_window();
             let content = pings.then_some(Content::Control);

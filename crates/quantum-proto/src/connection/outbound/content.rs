@@ -142,9 +142,8 @@ impl Connection {
         let fixed = draft.head + TRAILER_LEN;
         let mut room = (limit - fixed).min(PAYLOAD_MAX) - volatile;
         if self.encoder.is_active() && !self.is_bulk() {
-            room = room
-                .min(fec::LARGEST_SOURCE)
-                .min(limit - HEADER_LEN - TRAILER_LEN - fec::OVERHEAD);
+            let repair = usize::from(self.mtu.current()) - HEADER_LEN - TRAILER_LEN;
+            room = room.min(fec::LARGEST_SOURCE).min(repair - fec::OVERHEAD);
         }
         let filled = self.streams.fill(out, room);
         if out.len() == from {

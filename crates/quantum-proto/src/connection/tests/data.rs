@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{Pair, chance};
 use crate::config::{Config, FecMode};
+use crate::packet::Sealed;
 use crate::streams::{End, Priority};
 
 #[test]
@@ -198,4 +199,30 @@ fn streams_of_a_class_share_fairly() {
     });
     let (least, most) = (read.iter().min().copied(), read.iter().max().copied());
     assert!(least.unwrap_or(0) * 5 > most.unwrap_or(0) * 4, "{read:?}");
+}
+
+#[test]
+fn bulk_leaves_in_batches_of_equal_datagrams() {
+    let mut pair = Pair::connected(Config::default());
+    pair.run(Duration::from_secs(1));
+    let id = pair
+        .client
+        .streams_mut()
+        .open(Priority::Bulk)
+        .expect("room");
+    let block = Bytes::from(vec![0; 64 << 10]);
+    pair.client
+        .streams_mut()
+        .write(id, block, End::More)
+        .expect("open");
+    let mut buffer = BytesMut::new();
+    let transmit = pair.client.poll_transmit(pair.now, 10, &mut buffer);
+    let transmit = transmit.expect("something to send");
+    let segment = transmit.segment.expect("several datagrams");
+    assert!(
+        segment > 1_400 && transmit.size > 4 * segment,
+        "{transmit:?}"
+    );
+    let mut datagrams = buffer.chunks(segment);
+    assert!(datagrams.all(|it| Sealed::parse(BytesMut::from(it)).is_ok()));
 }
