@@ -33,7 +33,7 @@ pub struct LinkConfig {
 /// What has happened on a link so far, both directions together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LinkCounts {
-    /// Datagrams delivered.
+    /// Datagrams handed on.
     pub delivered: u64,
     /// Bytes of those.
     pub bytes: u64,
@@ -273,17 +273,17 @@ impl Relay {
             else {
                 return;
             };
+            // Counted before it leaves, so that whoever has received it finds it counted.
+            self.shared.delivered.fetch_add(1, Ordering::Relaxed);
+            let bytes = datagram.len() as u64;
+            self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
             let back = &self.backs[back];
-            let sent = if up {
+            // What the system refuses to send is lost, as on any link.
+            let _ = if up {
                 back.socket.send_to(&datagram, server)
             } else {
                 self.front.send_to(&datagram, back.client)
             };
-            if sent.is_ok() {
-                self.shared.delivered.fetch_add(1, Ordering::Relaxed);
-                let bytes = datagram.len() as u64;
-                self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
-            }
         }
     }
 }
