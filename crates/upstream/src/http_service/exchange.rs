@@ -8,6 +8,7 @@
 mod http1;
 mod http2;
 mod quantum;
+mod sent;
 
 use std::io;
 use std::task::{Context, Poll};

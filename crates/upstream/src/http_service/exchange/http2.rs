@@ -21,6 +21,7 @@ use http1::{
 use tokio::time::Sleep;
 
 use super::ExchangeError;
+use super::sent::{Sent, poll_gone};
 use crate::http_service::Scheme;
 use crate::http_service::pool::{Http2Link, Lease};
 
@@ -357,28 +358,6 @@ impl Http2Exchange {
             }
         }
     }
-}
-
-/// What sending waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    All,
-    /// The client's next part.
-    AwaitsClient,
-    /// The server.
-    Blocked,
-}
-
-/// Word of the client's leaving, unless its next part is waited for, which brings it too.
-fn poll_gone<T>(
-    sent: Sent,
-    cx: &mut Context<'_>,
-    inflow: &mut dyn Inflow,
-) -> Poll<Result<T, ExchangeError>> {
-    if sent == Sent::AwaitsClient {
-        return Poll::Pending;
-    }
-    inflow.poll_gone(cx).map(|gone| Err(gone.into()))
 }
 
 fn request(head: &RequestHead, scheme: Scheme) -> Result<Request<()>, ExchangeError> {

@@ -24,6 +24,7 @@ use tonic::body::Body;
 use tower_service::Service as _;
 
 use super::ExchangeError;
+use super::sent::{Sent, poll_gone};
 use crate::http_service::pool::QuantumLink;
 
 pub(super) struct QuantumExchange {
@@ -316,28 +317,6 @@ impl fmt::Display for GivenUp {
 }
 
 impl Error for GivenUp {}
-
-/// What sending waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    All,
-    /// The client's next part.
-    AwaitsClient,
-    /// The peer.
-    Blocked,
-}
-
-/// Word of the client's leaving, unless its next part is waited for, which brings it too.
-fn poll_gone<T>(
-    sent: Sent,
-    cx: &mut Context<'_>,
-    inflow: &mut dyn Inflow,
-) -> Poll<Result<T, ExchangeError>> {
-    if sent == Sent::AwaitsClient {
-        return Poll::Pending;
-    }
-    inflow.poll_gone(cx).map(|gone| Err(gone.into()))
-}
 
 fn request(head: &RequestHead, body: Taker) -> Result<Request<Body>, ExchangeError> {
     let unspeakable = |reason: &dyn fmt::Display| ExchangeError::Unspeakable(reason.to_string());
